@@ -1,0 +1,115 @@
+"""Scores of posterior samples, their definitions and which direction is better."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmark_utils.hub import asset
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of the D draws of one image.
+
+    ``score(draws, truth)`` takes (D, *signal) and (*signal) and returns (D,) numbers; ``None`` marks a column
+    that the objective computes itself. ``direction`` is +1 if higher is better, -1 if lower is, 0 if neither.
+    """
+
+    label: str
+    direction: int
+    definition: str
+    score: Callable | None = None
+
+
+@functools.cache
+def lpips_network(net="alex"):
+    """LPIPS (Zhang et al. 2018, https://arxiv.org/abs/1801.03924) by the ``lpips`` package.
+
+    For AlexNet the trunk is the shipped one, so nothing is downloaded; another ``net`` is loaded by the package.
+    """
+    import lpips  # imports torchvision: seconds, so only when scored
+
+    if net != "alex":
+        return lpips.LPIPS(net=net, verbose=False).eval()
+    network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    trunk = torch.load(asset("lpips/alexnet_features.pth"), weights_only=True)
+    slices = network.net
+    for name, value in trunk.items():
+        layer = int(name.split(".")[1])
+        for number in range(1, 6):
+            module = getattr(slices, f"slice{number}")
+            if str(layer) in module._modules:
+                getattr(module._modules[str(layer)], name.split(".")[2]).data.copy_(value)
+    return network.eval().requires_grad_(False)
+
+
+def _repeat(truth, draws):
+    return truth.expand_as(draws)
+
+
+def lpips_score(draws, truth):
+    draws, truth = draws.float().clamp(-1, 1), truth.float()
+    with torch.no_grad():
+        return torch.stack([lpips_network()(draw[None], truth[None]).flatten()[0] for draw in draws])
+
+
+def psnr_score(draws, truth):
+    squared_error = ((draws.clamp(-1, 1) - truth) / 2).square().flatten(1).mean(1)
+    return -10 * squared_error.log10()
+
+
+def ssim_score(draws, truth):
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+    draws, truth = (draws.float().clamp(-1, 1) + 1) / 2, (truth.float() + 1) / 2
+    return ssim(draws, _repeat(truth, draws), data_range=1.0, reduction="none").reshape(-1)
+
+
+METRICS = {
+    "lpips": Metric("LPIPS", -1, "AlexNet, on [-1, 1] after clamping", lpips_score),
+    "psnr": Metric("PSNR", 1, "dB, on [0, 1] after clamping, peak 1", psnr_score),
+    "ssim": Metric("SSIM", 1, "Gaussian window 11x11, sigma 1.5, on [0, 1] after clamping", ssim_score),
+    "data_misfit": Metric("data misfit", 0, "||y - A x||^2 / (m sigma^2); about 1 for a posterior sample"),
+    "psnr_mean": Metric("PSNR of the mean", 1, "PSNR of the mean over draws"),
+    "spread": Metric("spread", 0, "standard deviation over draws, root mean square over values, on [-1, 1]"),
+    "lpips_best": Metric("best LPIPS", -1, "lowest LPIPS over draws"),
+    "sliced_wasserstein": Metric("sliced W1", -1, "mean over 100 random unit projections of the 1-D W1 to exact draws"),
+    "sliced_wasserstein_floor": Metric("floor of sliced W1", -1, "the same between two sets of exact draws"),
+    "mode_tv": Metric("mode TV", -1, "total variation distance between the draws' and the posterior's mode weights"),
+    "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P the posterior covariance"),
+    "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n): what n exact draws reach"),
+    "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
+    "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),
+    "vjp": Metric("VJP", -1, "backward passes through the denoiser per returned sample"),
+    "seconds_per_image": Metric("s / image", -1, "wall-clock seconds of the sampler per image"),
+    "peak_memory_gb": Metric("memory GB", -1, "peak allocated CUDA memory; not measured on a CPU"),
+}
+
+
+def exactness(draws, posterior_mean, trace_cov):
+    """Mean error and variance ratio of n >= 2 draws (n, *event) of one image against its exact posterior."""
+    n = len(draws)
+    center = draws.mean(0)
+    return {
+        "mean_error": float((center - posterior_mean).norm() / trace_cov.sqrt()),
+        "mean_error_floor": n**-0.5,
+        "variance_ratio": float((draws - center).square().sum() / ((n - 1) * trace_cov)),
+    }
+
+
+def sliced_wasserstein(x, reference, n_projections=100, seed=0):
+    """Sliced Wasserstein-1 between two sets of as many points, (n, d) each, over random unit projections."""
+    directions = np.random.default_rng(seed).standard_normal((x.shape[1], n_projections))
+    directions /= np.linalg.norm(directions, axis=0)
+    projected = [np.sort(np.asarray(points) @ directions, axis=0) for points in (x, reference)]
+    return float(np.abs(projected[0] - projected[1]).mean())
+
+
+def mean_and_ci(values):
+    """Mean and 95 % half-width ``1.96 sd / sqrt(n)``; NaN half-width for a single value."""
+    values = np.asarray(values, dtype=float)
+    half_width = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return float(values.mean()), float(half_width)

@@ -1,0 +1,105 @@
+"""Prior handles (cheap, picklable) and the interface of a loaded prior.
+
+Each file of this package lists its priors in ``PRIORS = {name: function}``; ``function(**options)`` returns a
+:class:`PriorSpec`. Adding a prior is adding a file.
+"""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+import benchmark_utils.priors
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """What is known of a prior before its weights are loaded.
+
+    ``family`` selects a solver's preset (ffhq, imagenet, ffhq_latent, audio, mixture, gaussian);
+    ``signal_shape`` is the shape of an image, ``event_shape`` that of the sampled variable (the latent);
+    ``load(device)`` returns a :class:`LoadedPrior`.
+    """
+
+    family: str
+    signal_shape: tuple
+    load: Callable
+    event_shape: tuple | None = None
+    is_latent: bool = False
+    closed_form: bool = False
+
+
+@functools.cache
+def known_priors():
+    """All priors of this package: name -> function returning a PriorSpec."""
+    found = {}
+    for module in pkgutil.iter_modules(benchmark_utils.priors.__path__):
+        found.update(getattr(importlib.import_module(f"benchmark_utils.priors.{module.name}"), "PRIORS", {}))
+    return found
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Handle of a prior: its name and options, e.g. ``Prior("gaussian_mixture", (("dim", 8), ("seed", 0)))``.
+
+    Raises ValueError for a name that no file of ``benchmark_utils/priors`` knows.
+    """
+
+    name: str
+    options: tuple = ()
+
+    @property
+    def spec(self):
+        if self.name not in known_priors():
+            raise ValueError(f"unknown prior {self.name!r}; known priors: {', '.join(sorted(known_priors()))}")
+        return known_priors()[self.name](**dict(self.options))
+
+    family = property(lambda self: self.spec.family)
+    is_latent = property(lambda self: self.spec.is_latent)
+    closed_form = property(lambda self: self.spec.closed_form)
+    signal_shape = property(lambda self: self.spec.signal_shape)
+    event_shape = property(lambda self: self.spec.event_shape or self.spec.signal_shape)
+
+    def load(self, device="cpu"):
+        """The loaded prior on ``device``, kept until another one is asked for."""
+        return _load(self, str(device))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(handle, device):
+    return handle.spec.load(device)
+
+
+def expand_like(values, x):
+    """A number, or an (n,) tensor reshaped to (n, 1, ..., 1), ready to multiply ``x`` of shape (n, *event)."""
+    return values.view(-1, *[1] * (x.ndim - 1)) if torch.is_tensor(values) and values.ndim else values
+
+
+class LoadedPrior:
+    """A prior ready to sample with. Subclasses set the attributes and define ``denoise_sigma``.
+
+    Attributes: ``event_shape``, ``signal_shape``, ``schedule`` (NoiseSchedule), ``dtype``, ``device``.
+    """
+
+    def denoise_sigma(self, x, sigma):
+        """``E[x_0 | x_0 + sigma eps = x]`` for any sigma > 0, a float or (n,); (n, *event) -> (n, *event)."""
+        raise NotImplementedError
+
+    def denoise(self, x_t, t):
+        """``E[x_0 | x_t]`` at level ``t`` of the schedule (int or (n,) tensor, 1..T); differentiable."""
+        abar = self.schedule.abar(t)
+        sigma = self.schedule.sigma(t)
+        if torch.is_tensor(t):
+            abar, sigma = abar.to(x_t), sigma.to(x_t)
+        return self.denoise_sigma(x_t / expand_like(abar, x_t) ** 0.5, sigma)
+
+    def decode(self, z):
+        """Signal of a latent; the identity in pixel space."""
+        return z
+
+    def encode(self, x):
+        """Latent of a signal; the identity in pixel space."""
+        return x

@@ -1,0 +1,30 @@
+"""``faces64``: the embedded face prior, a small network trained by ``scripts/train_faces64.py``."""
+
+import torch
+
+from benchmark_utils.hub import asset_tensors
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec
+from benchmark_utils.schedule import NoiseSchedule
+
+
+class Faces64(LoadedPrior):
+    """EDM-preconditioned U-Net on 64-px faces, used through the DDPM table at its exact sigma_t."""
+
+    event_shape = signal_shape = (3, 64, 64)
+    dtype = torch.float32
+
+    def __init__(self, device):
+        from benchmark_utils.priors.edm_unet import EDMUNet  # imports diffusers: seconds, so only when loaded
+
+        self.device = torch.device(device)
+        self.schedule = NoiseSchedule.linear()
+        network = EDMUNet()
+        network.load_state_dict(asset_tensors("faces64/faces64.safetensors"))
+        self.network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+
+    def denoise_sigma(self, x, sigma):
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        return self.network(x, sigma)
+
+
+PRIORS = {"faces64": lambda: PriorSpec(family="ffhq", signal_shape=Faces64.signal_shape, load=Faces64)}

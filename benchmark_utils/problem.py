@@ -1,0 +1,158 @@
+"""The inverse problem a solver sees: operator, noise model and measurement, never the true image."""
+
+import copy
+from dataclasses import dataclass, field, replace
+
+import torch
+from deepinv.physics import DecomposablePhysics, Inpainting, LinearPhysics, Physics
+
+TASKS = (
+    "box half random sr4 sr16 gaussian_blur motion_blur jpeg2 phase_retrieval nonlinear_blur hdr denoising "
+    "colorization separation mixture gaussian"
+).split()
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Additive Gaussian noise of standard deviation ``std``, in the units of the measurement."""
+
+    std: float
+
+    def __post_init__(self):
+        if not self.std > 0:
+            raise ValueError(f"noise_std must be positive, got {self.std}")
+
+    def sample(self, clean, stream):
+        """A noisy measurement for each row of ``clean`` (n, *measurement)."""
+        return clean + self.std * stream.normal(*clean.shape[1:])
+
+    def log_likelihood(self, y, clean):
+        """``log p(y | clean)`` up to a constant, summed over each row: (n,)."""
+        return -(y - clean).square().flatten(1).sum(1) / (2 * self.std**2)
+
+    def misfit(self, y, clean, m):
+        """``||y - clean||^2 / (m std^2)`` per row: about 1 at the truth."""
+        return (y - clean).square().flatten(1).sum(1) / (m * self.std**2)
+
+
+@dataclass(frozen=True)
+class InverseProblem:
+    """``y = A(x) + noise`` for n rows; rows are image-major (image, draw).
+
+    Attributes
+    ----------
+    operator : deepinv.physics.Physics
+        Acts on (n, *signal) tensors in [-1, 1].
+    noise : a noise model
+        ``sample``, ``log_likelihood``, ``misfit`` and, for Gaussian noise, ``std``.
+    y : tensor (n, *measurement)
+        Hidden entries of a masked measurement are exactly 0.
+    task : str
+        One of ``TASKS``; with the prior's family it selects a solver's preset.
+    m : int
+        Number of observed scalars of one image.
+    images : tuple of int
+        Image number of each row.
+    n_draws : int
+        Rows of one image.
+    capabilities : frozenset of str
+        Out of differentiable, linear, svd, mask, gaussian, closed_form, latent, separation, image.
+    pixel : InverseProblem or None
+        For a latent prior: the same problem in signal space.
+    """
+
+    operator: Physics
+    noise: object
+    y: torch.Tensor
+    task: str
+    m: int
+    images: tuple
+    n_draws: int = 1
+    capabilities: frozenset = frozenset()
+    pixel: "InverseProblem | None" = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.task not in TASKS:
+            raise ValueError(f"unknown task {self.task!r}; known tasks: {', '.join(TASKS)}")
+
+    def A(self, x):
+        """Noise-free measurement of ``x`` (n, *signal)."""
+        return self.operator.A(x)
+
+    def residual(self, x):
+        """``y - A(x)``, (n, *measurement)."""
+        return self.y - self.A(x)
+
+    def log_likelihood(self, x):
+        """``log p(y | x)`` up to a constant, one number per row: (n,)."""
+        return self.noise.log_likelihood(self.y, self.A(x))
+
+    def misfit(self, x):
+        """Data misfit per row, about 1 for a posterior sample: (n,)."""
+        return self.noise.misfit(self.y, self.A(x), self.m)
+
+    def rows(self, index, n_draws=1):
+        """The problem of the images at positions ``index``, each repeated ``n_draws`` times in a row."""
+        index = [i for i in index for _ in range(n_draws)]
+        operator = self.operator.take(index) if hasattr(self.operator, "take") else self.operator
+        images = tuple(self.images[i] for i in index)
+        return replace(self, operator=operator, y=self.y[index], images=images, n_draws=n_draws)
+
+    def with_draws(self, n_draws):
+        """The same images with ``n_draws`` rows each (a particle method's N)."""
+        return self.rows(range(0, len(self.images), self.n_draws), n_draws)
+
+    def to(self, device, dtype):
+        """The same problem on a device and in a floating-point type."""
+        operator = copy.deepcopy(self.operator).to(device=device, dtype=dtype)
+        return replace(self, operator=operator, y=self.y.to(device=device, dtype=dtype))
+
+    def in_latent_space(self, prior):
+        """The problem whose unknown is the latent z: ``y = A(decode(z)) + noise``."""
+        operator = Physics(A=lambda z: self.operator.A(prior.decode(z)))
+        return replace(self, operator=operator, pixel=self)
+
+
+def capabilities(operator, noise, prior, task):
+    """What solvers may rely on for this problem; ``prior`` is the unloaded handle."""
+    found = {"differentiable"} if getattr(operator, "differentiable", True) else set()
+    if isinstance(noise, GaussianNoise):
+        found.add("gaussian")
+    if prior.is_latent:
+        found.add("latent")
+    elif isinstance(operator, LinearPhysics):
+        found.add("linear")
+        if isinstance(operator, DecomposablePhysics) and has_orthonormal_basis(operator, prior.signal_shape):
+            found.add("svd")
+        if isinstance(operator, Inpainting):
+            found.add("mask")
+        if prior.closed_form and {"svd", "gaussian"} <= found:
+            found.add("closed_form")
+    if task == "separation":
+        found.add("separation")
+    if len(prior.signal_shape) == 3:
+        found.add("image")
+    return frozenset(found)
+
+
+def has_orthonormal_basis(operator, signal_shape):
+    """Whether ``V`` of a deepinv SVD is square and orthonormal, checked on a random vector (float64)."""
+    operator = copy.deepcopy(operator).double()
+    n_rows = max(1, operator.mask.shape[0] if operator.mask.ndim > len(signal_shape) else 1)
+    x = torch.randn(n_rows, *signal_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    spectrum = operator.V_adjoint(x)
+    same_norm = torch.allclose(spectrum.abs().square().sum(), x.square().sum(), rtol=1e-8)
+    return not spectrum.is_complex() and same_norm and torch.allclose(operator.V(spectrum), x, atol=1e-8)
+
+
+def count_observed(operator, y):
+    """Number of observed scalars of one image: hidden entries of a mask do not count.
+
+    Raises ValueError if the images of a mask do not all have the same number.
+    """
+    if not isinstance(operator, Inpainting):
+        return y[0].numel()
+    counts = operator.mask.expand(y.shape).flatten(1).sum(1)
+    if (counts != counts[0]).any():
+        raise ValueError(f"every image needs the same number of observed values, got {counts.tolist()}")
+    return int(counts[0])

@@ -1,0 +1,71 @@
+"""Random numbers that belong to an image and a draw, never to a batch."""
+
+import hashlib
+import math
+
+import numpy as np
+import torch
+
+PURPOSES = ("truth", "operator", "measurement", "sampler", "reference")
+BLOCK = 4096
+
+
+def stream_seed(seed, purpose, task, *numbers):
+    """64-bit seed of one stream: a hash of the run's seed, the purpose, the task and the (image, draw) numbers."""
+    if purpose not in PURPOSES:
+        raise ValueError(f"unknown purpose {purpose!r}; known: {', '.join(PURPOSES)}")
+    key = repr((int(seed), purpose, str(task), *map(int, numbers)))
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
+
+
+class NoiseStream:
+    """One generator per row: row i depends on (seed, purpose, task, image_i, draw_i) and on the calls made, only.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the run (base seed and repetition).
+    purpose, task : str
+        Two purposes never share a stream; see ``PURPOSES``.
+    images, draws : sequence of int
+        Image number and draw number of each row.
+
+    ``shared`` is a ``numpy.random.Generator`` for choices that all rows make together (MGDM's index s): it
+    depends on neither images nor draws, so not on the batch.
+    """
+
+    def __init__(self, seed, purpose, task, images, draws=None, device="cpu", dtype=torch.float32):
+        draws = [0] * len(images) if draws is None else draws
+        self._key = seed, purpose, task
+        self.images, self.draws = list(images), list(draws)
+        self.device, self.dtype = torch.device(device), dtype
+        self._generators = [
+            torch.Generator(self.device).manual_seed(stream_seed(seed, purpose, task, image, draw))
+            for image, draw in zip(self.images, self.draws, strict=True)
+        ]
+        self._blocks = {}
+        self.shared = np.random.default_rng(stream_seed(seed, purpose, task))
+
+    def _serve(self, sampler, shape):
+        size = math.prod(shape)
+        block, used = self._blocks.get(sampler, (None, 0))
+        if block is None or used + size > block.shape[1]:
+            options = {"device": self.device, "dtype": self.dtype}
+            block = torch.stack([sampler(max(BLOCK, size), generator=g, **options) for g in self._generators])
+            used = 0
+        self._blocks[sampler] = block, used + size
+        return block[:, used : used + size].reshape(-1, *shape)
+
+    def normal(self, *shape):
+        """Standard normal numbers, (n, *shape)."""
+        return self._serve(torch.randn, shape)
+
+    def uniform(self, *shape):
+        """Uniform numbers in [0, 1), (n, *shape)."""
+        return self._serve(torch.rand, shape)
+
+    def particles(self, n_particles):
+        """A stream with ``n_particles`` rows for every image (image-major), seeded by (image, particle)."""
+        images = [image for image in dict.fromkeys(self.images) for _ in range(n_particles)]
+        draws = list(range(n_particles)) * (len(images) // n_particles)
+        return NoiseStream(*self._key, images, draws, self.device, self.dtype)

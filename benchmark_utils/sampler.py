@@ -1,0 +1,161 @@
+"""The base class of every solver: everything around the method's own ``sample``."""
+
+import time
+
+import torch
+from benchopt import BaseSolver
+from tqdm import tqdm
+
+from benchmark_utils.cache import fingerprint
+from benchmark_utils.rng import NoiseStream
+
+
+class CountingPrior:
+    """A loaded prior that counts denoiser rows (``nfe``) and rows of backward passes (``vjp``) through it."""
+
+    def __init__(self, prior):
+        self._prior = prior
+        self.nfe = self.vjp = 0
+
+    def __getattr__(self, name):
+        return getattr(self._prior, name)
+
+    def _count(self, x_hat):
+        self.nfe += x_hat.shape[0]
+        if x_hat.requires_grad:
+            x_hat.register_hook(self._count_backward)
+        return x_hat
+
+    def _count_backward(self, gradient):
+        self.vjp += gradient.shape[0]
+
+    def denoise(self, x_t, t):
+        return self._count(self._prior.denoise(x_t, t))
+
+    def denoise_sigma(self, x, sigma):
+        return self._count(self._prior.denoise_sigma(x, sigma))
+
+
+class PosteriorSampler(BaseSolver):
+    """A training-free sampler of ``p(x | y)``: subclasses state what they need and define :meth:`sample`.
+
+    Class attributes of a solver
+    ----------------------------
+    parameters : dict
+        benchopt parameters; a value ``None`` is looked up in ``PRESETS``.
+    PRESETS : dict
+        ``{(family, task): {parameter: value}}`` with ``"*"`` as wildcard, looked up parameter by parameter in
+        the order (family, task), (family, "*"), ("*", task), ("*", "*").
+    needs : set of str
+        Capabilities without which a problem is skipped, see ``benchmark_utils.problem.capabilities``.
+    """
+
+    sampling_strategy = "run_once"
+    needs = frozenset()
+    PRESETS = {}
+
+    def sample(self, problem, prior, noise):
+        """Draw one posterior sample per row of ``problem``.
+
+        Runs without gradients: open ``torch.enable_grad()`` where the method differentiates.
+
+        Parameters
+        ----------
+        problem : InverseProblem, ``problem.y`` of shape (n, *measurement)
+        prior : LoadedPrior, counting its calls
+        noise : NoiseStream with the n rows of the problem, the only source of randomness
+
+        Returns
+        -------
+        x_0 : tensor (n, *prior.event_shape)
+        """
+        raise NotImplementedError
+
+    def skip(self, problem, prior, **_):
+        missing = sorted(set(self.needs) - problem.capabilities)
+        if missing:
+            return True, f"{self.name} needs {', '.join(missing)}, which {problem.task} with {prior.name} has not"
+        return False, None
+
+    def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.problem, self.n_samples, self.seed = problem, n_samples, seed
+        self.batch_size = batch_size or len(problem.images)
+        self.prior = prior.load(self.device)
+        self.resolve_presets(prior.family, problem.task)
+
+    def resolve_presets(self, family, task):
+        """Give every parameter left at ``None`` its published setting.
+
+        Raises ValueError if the solver's PRESETS has no value for one.
+        """
+        keys = ((family, task), (family, "*"), ("*", task), ("*", "*"))
+        for name, value in self._parameters.items():
+            if value is None:
+                found = [self.PRESETS[key][name] for key in keys if name in self.PRESETS.get(key, {})]
+                if not found:
+                    raise ValueError(f"{self.name}: PRESETS gives no {name} for {family}, {task}, and no default")
+                value = found[0]
+            setattr(self, name, value)
+
+    def run(self, _):
+        problem = self.problem.to(self.device, self.prior.dtype)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        prior = CountingPrior(self.prior)
+        start = time.perf_counter()
+        n_images = len(problem.images)
+        samples = []
+        for first in range(0, n_images, self.batch_size):
+            index = range(first, min(first + self.batch_size, n_images))
+            self._label = f"{self.name}, images {index[0] + 1}-{index[-1] + 1} of {n_images}"
+            samples.append(self._sample_images(problem.rows(index, self.n_samples), prior))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        on_gpu = self.device.type == "cuda"
+        n_rows = n_images * self.n_samples
+        self.result = {
+            "samples": torch.cat(samples).unflatten(0, (n_images, self.n_samples)),
+            "nfe": prior.nfe / n_rows,
+            "vjp": prior.vjp / n_rows,
+            "seconds_per_image": seconds / n_images,
+            "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else float("nan"),
+        }
+
+    @torch.no_grad()
+    def _sample_images(self, problem, prior):
+        draws = list(range(problem.n_draws)) * (len(problem.images) // problem.n_draws)
+        noise = NoiseStream(
+            self.seed, "sampler", problem.task, problem.images, draws, device=self.device, dtype=prior.dtype
+        )
+        solver_problem = problem.in_latent_space(prior) if "latent" in problem.capabilities else problem
+        x = prior.decode(self.sample(solver_problem, prior, noise))
+        finite = x.flatten(1).isfinite().all(1)
+        if not finite.all():
+            row = int((~finite).nonzero()[0])
+            raise FloatingPointError(
+                f"{self}: the sample of image {problem.images[row]} (draw {draws[row]}) is not finite; "
+                "a step size is too large for this problem, or the method does not apply to it"
+            )
+        return x.cpu()
+
+    def progress(self, steps):
+        """Iterate over ``steps`` with a progress bar, silent when the output is not a terminal."""
+        return tqdm(steps, desc=self._label, leave=False, disable=None)
+
+    def get_result(self):
+        result, self.result = self.result, None
+        return result
+
+    def __repr__(self):
+        """Name with the parameters that were set, without those left to the presets."""
+        chosen = ",".join(f"{k}={v}" for k, v in sorted(self._parameters.items()) if v is not None)
+        return f"{self.name}[{chosen}]" if chosen else self.name
+
+    def _get_state(self):
+        return fingerprint()
+
+    def __setstate__(self, state):
+        pass

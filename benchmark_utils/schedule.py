@@ -1,0 +1,72 @@
+"""The variance-preserving noise schedule and the Gaussian transitions between its levels."""
+
+import math
+
+import torch
+
+
+class NoiseSchedule:
+    """Table ``abar_t`` for ``t = 0..T`` with ``abar_0 = 1`` (clean) and ``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps``.
+
+    ``abar`` holds ``abar_1..abar_T`` (strictly decreasing, in (0, 1)); the table is kept in float64.
+    A network trained with labels 0..T-1 has label ``t - 1`` at level ``t``.
+    """
+
+    def __init__(self, abar):
+        abar = torch.as_tensor(abar, dtype=torch.float64).cpu()
+        if not (len(abar) and 0 < abar[-1] and abar[0] < 1 and (abar.diff() < 0).all()):
+            raise ValueError("abar must decrease strictly inside (0, 1)")
+        self.table = torch.cat([torch.ones(1, dtype=torch.float64), abar])
+        self.T = len(abar)
+        self._abar = self.table.tolist()
+
+    @classmethod
+    def linear(cls, beta_start=1e-4, beta_end=0.02, T=1000):
+        """Linear betas of DDPM (Ho et al. 2020, https://arxiv.org/abs/2006.11239, section 4)."""
+        betas = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
+        return cls((1 - betas).cumprod(0))
+
+    def abar(self, t):
+        """``abar_t``: a float for an int ``t``, a float64 tensor for an (n,) tensor of levels."""
+        return self.table.to(t.device)[t] if torch.is_tensor(t) else self._abar[t]
+
+    def sigma(self, t):
+        """Variance-exploding view: the noise level ``sqrt((1 - abar_t) / abar_t)`` of ``x_t / sqrt(abar_t)``."""
+        abar = self.abar(t)
+        return ((1 - abar) / abar) ** 0.5
+
+    def grid(self, n_steps):
+        """``n_steps`` levels from T down to 1, uniform in t (``1 + round(linspace(0, T - 1))``), then 0."""
+        if not 1 <= n_steps <= self.T:
+            raise ValueError(f"the number of steps must lie in 1..{self.T}, got {n_steps}")
+        levels = 1 + torch.linspace(0, self.T - 1, n_steps, dtype=torch.float64).round().long()
+        return [*levels.flip(0).tolist(), 0] if n_steps > 1 else [self.T, 0]
+
+    def bridge(self, l, s, t, eta=1.0):
+        """Coefficients of ``x_s | x_l, x_t ~ N(c_l x_l + c_t x_t, std^2 I)`` for levels ``l < s < t``.
+
+        ``eta = 1`` is the exact conditional of the forward process (MGDM, https://arxiv.org/abs/2502.03332,
+        eq. 3); with ``l = 0`` and ``x_l`` the denoised image it is the DDIM(eta) step (Song et al. 2021,
+        https://arxiv.org/abs/2010.02502, eq. 12 and 16), ``eta = 1`` being DDPM's. ``s = l`` returns x_l.
+        Returns three floats.
+        """
+        if not l <= s < t:
+            raise ValueError(f"a bridge needs l <= s < t, got l={l}, s={s}, t={t}")
+        r_st = self._abar[t] / self._abar[s]
+        r_ls = self._abar[s] / self._abar[l]
+        r_lt = self._abar[t] / self._abar[l]
+        variance = eta**2 * (1 - r_st) * (1 - r_ls) / (1 - r_lt)
+        c_t = math.sqrt(max(0.0, 1 - r_ls - variance) / (1 - r_lt))
+        c_l = math.sqrt(r_ls) - c_t * math.sqrt(r_lt)
+        return c_l, c_t, math.sqrt(variance)
+
+    def sample_bridge(self, x_l, x_t, l, s, t, noise, eta=1.0):
+        """Draw ``x_s`` from :meth:`bridge`; ``x_l`` and ``x_t`` have shape (n, *event), ``noise`` is a NoiseStream."""
+        c_l, c_t, std = self.bridge(l, s, t, eta)
+        mean = c_l * x_l + c_t * x_t
+        return mean + std * noise.normal(*x_t.shape[1:]) if std > 0 else mean
+
+    def sample_forward(self, x_s, s, t, noise):
+        """Draw ``x_t ~ q(x_t | x_s) = N(sqrt(abar_t / abar_s) x_s, (1 - abar_t / abar_s) I)`` for ``s <= t``."""
+        ratio = self._abar[t] / self._abar[s]
+        return math.sqrt(ratio) * x_s + math.sqrt(1 - ratio) * noise.normal(*x_s.shape[1:])

@@ -1,0 +1,145 @@
+"""The protocol that every solver of the benchmark meets.
+
+Data contract: what a dataset returns
+-------------------------------------
+x_true : tensor (n, *signal), values in [-1, 1] for images
+operator : deepinv.physics.Physics acting on (n, *signal)
+noise : noise model (``benchmark_utils.problem``)
+task : str, one of ``benchmark_utils.problem.TASKS``
+prior : Prior handle (``benchmark_utils.priors.base``), nothing loaded
+metrics : names from ``benchmark_utils.metrics.METRICS``, headline first
+images : tuple of n image numbers; an image's number seeds its measurement and its samples
+files : tuple of n names to show
+n_samples : posterior samples drawn per image unless the objective's ``n_samples`` says otherwise
+A dataset that lacks its files or weights returns ``{"missing": what to do}`` instead and is skipped.
+
+What a solver gets, and returns
+-------------------------------
+problem : InverseProblem with one row per image; prior : the handle; n_samples; seed; batch_size.
+It returns ``samples`` (n_images, n_samples, *signal) on the CPU, ``nfe``, ``vjp``, ``seconds_per_image``,
+``peak_memory_gb``. It never sees x_true.
+
+What is scored
+--------------
+One row per image; definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
+scores are means over the samples.
+"""
+
+import torch
+from benchopt import BaseObjective
+
+from benchmark_utils.cache import fingerprint
+from benchmark_utils.metrics import METRICS, exactness, psnr_score
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed
+from benchmark_utils.rng import NoiseStream
+
+N_PICTURES = 4
+
+
+class Objective(BaseObjective):
+    """Draw from p(x | y) given a pretrained diffusion prior: quality, exactness and cost of posterior samplers."""
+
+    name = "Posterior sampling"
+    url = "https://github.com/benchopt/benchmark_diffusion_posterior"
+    min_benchopt_version = "1.10"
+    sampling_strategy = "run_once"
+    parameters = {"n_samples": [None], "batch_size": [None]}
+    requirements = ["pip::torch", "pip::torchvision", "pip::deepinv>=0.5,<0.6", "pip::diffusers", "pip::lpips", "pip::torchmetrics"]
+    test_config = {"dataset": {"name": "ffhq_inpainting", "mask": "half", "prior": "faces64_mfa", "n_images": 1}}
+
+    def skip(self, missing=None, **_):
+        return missing is not None, missing
+
+    def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples):
+        self.x_true, self.prior, self.metrics, self.files = x_true, prior, metrics, files
+        self.seed = self.get_seed(use_repetition=True)
+        self.draws_per_image = self.n_samples or n_samples
+        operator = operator.double()
+        stream = NoiseStream(self.seed, "measurement", task, images, dtype=torch.float64)
+        with torch.no_grad():
+            y = noise.sample(operator.A(x_true.double()), stream)
+        found = capabilities(operator, noise, prior, task)
+        if "mask" in found:
+            y = y * operator.mask
+        m = count_observed(operator, y)
+        self.problem = InverseProblem(operator, noise, y, task, m, tuple(images), capabilities=found)
+
+    def get_objective(self):
+        return {
+            "problem": self.problem,
+            "prior": self.prior,
+            "n_samples": self.draws_per_image,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }
+
+    def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb):
+        cost = {
+            "nfe": nfe,
+            "vjp": vjp,
+            "seconds_per_image": seconds_per_image,
+            "peak_memory_gb": peak_memory_gb,
+        }
+        posterior = self._exact_posterior()
+        rows = []
+        for i, draws in enumerate(samples):
+            row = self._image_scores(i, draws)
+            if posterior is not None and len(draws) > 1:
+                row |= exactness(draws.to(posterior.mean), posterior.mean[i], posterior.trace_cov[i])
+            row |= {"image": self.problem.images[i], "file": self.files[i]} | cost
+            rows.append(row)
+        return rows
+
+    def _exact_posterior(self):
+        if "closed_form" not in self.problem.capabilities or self.draws_per_image < 2:
+            return None
+        return self.prior.load("cpu").posterior(self.problem)
+
+    def _image_scores(self, i, draws):
+        truth = self.x_true[i]
+        row, values = {}, {}
+        for name in self.metrics:
+            if name == "data_misfit":
+                values[name] = self.problem.rows([i], len(draws)).misfit(draws.double())
+            else:
+                values[name] = METRICS[name].score(draws, truth)
+            row[name] = float(values[name].mean())
+        if len(draws) > 1 and "lpips" in values:
+            row["lpips_best"] = float(values["lpips"].min())
+        if len(draws) > 1 and "psnr" in values:
+            row["psnr_mean"] = float(psnr_score(draws.mean(0, keepdim=True), truth))
+            row["spread"] = float(draws.std(0).square().mean().sqrt())
+        return row
+
+    def save_final_results(self, samples, **_):
+        """Pictures for the page: the first images' truth, observation and first sample as uint8."""
+        if "image" not in self.problem.capabilities:
+            return None
+        observation = self.problem.y
+        pictures = {"truth": self.x_true, "observation": observation, "sample": samples[:, 0]}
+        return {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
+
+    def get_one_result(self):
+        return {
+            "samples": torch.zeros_like(self.x_true)[:, None].expand(-1, self.draws_per_image, *self.x_true.shape[1:]),
+            "nfe": 0.0,
+            "vjp": 0.0,
+            "seconds_per_image": 0.0,
+            "peak_memory_gb": float("nan"),
+        }
+
+    def __repr__(self):
+        chosen = ",".join(f"{k}={v}" for k, v in sorted(self._parameters.items()) if v is not None)
+        return f"{self.name}[{chosen}]" if chosen else self.name
+
+    def _get_state(self):
+        return fingerprint()
+
+    def __setstate__(self, state):
+        pass
+
+
+def to_uint8(batch):
+    """Images (n, C, H, W) in [-1, 1] as numpy uint8 (n, H, W, C), clamped."""
+    pixels = (batch.detach().float().clamp(-1, 1) + 1) * 127.5
+    return pixels.round().byte().movedim(1, -1).cpu().numpy()

@@ -1,0 +1,11 @@
+from benchmark_utils.sampler import PosteriorSampler
+
+
+class Solver(PosteriorSampler):
+    """Baseline without a prior: the Moore-Penrose pseudo-inverse ``A^+ y`` of deepinv's operator."""
+
+    name = "pseudo_inverse"
+    needs = {"linear"}
+
+    def sample(self, problem, prior, noise):
+        return problem.operator.A_dagger(problem.y)
