@@ -44,7 +44,14 @@ class Objective(BaseObjective):
     min_benchopt_version = "1.10"
     sampling_strategy = "run_once"
     parameters = {"n_samples": [None], "batch_size": [None]}
-    requirements = ["pip::torch", "pip::torchvision", "pip::deepinv>=0.5,<0.6", "pip::diffusers", "pip::lpips", "pip::torchmetrics"]
+    requirements = [
+        "pip::torch",
+        "pip::torchvision",
+        "pip::deepinv>=0.5,<0.6",
+        "pip::diffusers",
+        "pip::lpips",
+        "pip::torchmetrics",
+    ]
     test_config = {"dataset": {"name": "ffhq_inpainting", "mask": "half", "prior": "faces64_mfa", "n_images": 1}}
 
     def skip(self, missing=None, **_):

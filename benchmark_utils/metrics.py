@@ -79,7 +79,7 @@ METRICS = {
     "sliced_wasserstein": Metric("sliced W1", -1, "mean over 100 random unit projections of the 1-D W1 to exact draws"),
     "sliced_wasserstein_floor": Metric("floor of sliced W1", -1, "the same between two sets of exact draws"),
     "mode_tv": Metric("mode TV", -1, "total variation distance between the draws' and the posterior's mode weights"),
-    "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P the posterior covariance"),
+    "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P its covariance"),
     "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n): what n exact draws reach"),
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
     "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),

@@ -6,7 +6,7 @@ import torch
 
 
 class NoiseSchedule:
-    """Table ``abar_t`` for ``t = 0..T`` with ``abar_0 = 1`` (clean) and ``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps``.
+    """Table ``abar_t``, ``t = 0..T``, ``abar_0 = 1``, of ``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps``.
 
     ``abar`` holds ``abar_1..abar_T`` (strictly decreasing, in (0, 1)); the table is kept in float64.
     A network trained with labels 0..T-1 has label ``t - 1`` at level ``t``.

@@ -73,7 +73,7 @@ def unconditional_samples(denoiser, n, device, n_steps=40):
     sigmas = (80 ** (1 / 7) + ramp * (0.01 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     generator = torch.Generator().manual_seed(0)
     x = (sigmas[0] * torch.randn(n, 3, 64, 64, generator=generator)).to(device)
-    for sigma, sigma_next in zip(sigmas, torch.cat([sigmas[1:], torch.zeros(1)])):
+    for sigma, sigma_next in zip(sigmas, torch.cat([sigmas[1:], torch.zeros(1)]), strict=True):
         x_hat = denoiser(x, torch.full((n,), float(sigma), device=device))
         x = x_hat + float(sigma_next / sigma) * (x - x_hat)
     return x

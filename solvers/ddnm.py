@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -27,7 +29,7 @@ class Solver(PosteriorSampler):
             for repeat in range(self.travel_repeat):
                 if repeat:
                     x = prior.schedule.sample_forward(x, stretch[-1], stretch[0], noise)
-                for t, s in zip(stretch, stretch[1:]):
+                for t, s in pairwise(stretch):
                     x = self.step(problem, prior, noise, x, t, s)
         return x
 

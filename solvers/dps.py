@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -38,7 +40,7 @@ class Solver(PosteriorSampler):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)
         x = noise.normal(*prior.event_shape)
-        for t, s in self.progress(list(zip(levels, levels[1:]))):
+        for t, s in self.progress(list(pairwise(levels))):
             with torch.enable_grad():
                 x_t = x.requires_grad_()
                 x_hat = prior.denoise(x_t, t)

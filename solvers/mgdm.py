@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import torch
 
@@ -104,6 +105,6 @@ class Solver(PosteriorSampler):
         """DDPM from s to 0 on ``n_denoise`` points (section 3.2); the last move returns the denoiser's output."""
         levels = torch.linspace(0, s, min(self.n_denoise, s + 1), dtype=torch.float64).long().tolist()[::-1]
         x = x_s
-        for k, k_next in zip(levels, levels[1:]):
+        for k, k_next in pairwise(levels):
             x = prior.schedule.sample_bridge(prior.denoise(x, k), x, 0, k_next, k, noise)
         return x if len(levels) > 1 else prior.denoise(x, s)

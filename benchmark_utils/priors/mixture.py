@@ -49,9 +49,7 @@ class FactorAnalyserMixture(LoadedPrior):
         noisy_s2 = self.s2 + sigma2  # (n, K)
         noisy_eigenvalues = self.eigenvalues + noisy_s2[..., None]  # (n, K, r)
         projections = (flat @ self._projector).view(n, K, rank) - self._mean_projections
-        squared_distance = (
-            flat.square().sum(1, keepdim=True) - 2 * flat @ self.means.T + self.means.square().sum(1)
-        )
+        squared_distance = flat.square().sum(1, keepdim=True) - 2 * flat @ self.means.T + self.means.square().sum(1)
         mahalanobis = (squared_distance - projections.square().sum(2)) / noisy_s2
         mahalanobis = mahalanobis + (projections.square() / noisy_eigenvalues).sum(2)
         log_determinant = (flat.shape[1] - rank) * noisy_s2.log() + noisy_eigenvalues.log().sum(2)
@@ -130,9 +128,9 @@ class MixturePosterior:
         self._y, self._means, self._factors = y, means, factors
         self._factor_mean, self._cholesky = factor_mean, cholesky
 
-        component_means = self._shrink * (
-            means + torch.einsum("kdr,nkr->nkd", factors, factor_mean)
-        ) + self._gain * y[:, None]
+        component_means = (
+            self._shrink * (means + torch.einsum("kdr,nkr->nkd", factors, factor_mean)) + self._gain * y[:, None]
+        )
         spectrum = torch.einsum("nk,nkd->nd", self.weights, component_means)
         self.mean = self._from_spectrum(spectrum)
         factor_covariance = torch.cholesky_inverse(cholesky)

@@ -1,0 +1,40 @@
+"""What several test files share: a three-coordinate problem with a known posterior, and running a solver class."""
+
+import torch
+from deepinv.physics import DecomposablePhysics
+
+from benchmark_utils.priors.base import Prior
+from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
+
+
+def identity(x):
+    return x
+
+
+def diagonal_operator(*singular_values):
+    """``A = diag(singular_values)`` on (n, d) tensors, as a deepinv operator with U = V = I."""
+    mask = torch.tensor([singular_values], dtype=torch.float64)
+    return DecomposablePhysics(U=identity, U_adjoint=identity, V=identity, V_adjoint=identity, mask=mask)
+
+
+def fingerprint_problem(noise_std=0.2):
+    """Prior N(0, I_3), ``A = diag(1, 0.3, 0)``, ``y = (1, 0.5, -)``: (problem of one image, prior handle).
+
+    With noise_std = 0.2 the posterior has mean (0.9615, 1.1538, 0) and variances (0.0385, 0.3077, 1).
+    """
+    prior, operator, noise = (
+        Prior("gaussian", (("dim", 3),)),
+        diagonal_operator(1.0, 0.3, 0.0),
+        GaussianNoise(noise_std),
+    )
+    y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
+    found = capabilities(operator, noise, prior, "gaussian")
+    return InverseProblem(operator, noise, y, "gaussian", 2, (0,), capabilities=found), prior
+
+
+def draw(Solver, problem, prior, n_draws, seed=0, batch_size=None, **parameters):
+    """Samples (n_images, n_draws, *event) of a solver class with the given parameters, the others from its presets."""
+    solver = Solver.get_instance(**parameters)
+    solver.set_objective(problem, prior, n_draws, seed, batch_size)
+    solver.run(None)
+    return solver.get_result()["samples"]
