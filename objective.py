@@ -3,7 +3,8 @@
 Data contract: what a dataset returns
 -------------------------------------
 x_true : tensor (n, *signal), values in [-1, 1] for images
-operator : deepinv.physics.Physics acting on (n, *signal)
+operator : deepinv.physics.Physics acting on (n, *signal); if it has a method ``measure``, that one makes the data
+    and ``A`` is the forward map of the likelihood (JPEG)
 noise : noise model (``benchmark_utils.problem``)
 task : str, one of ``benchmark_utils.problem.TASKS``
 prior : Prior handle (``benchmark_utils.priors.base``), nothing loaded
@@ -17,7 +18,7 @@ What a solver gets, and returns
 -------------------------------
 problem : InverseProblem with one row per image; prior : the handle; n_samples; seed; batch_size.
 It returns ``samples`` (n_images, n_samples, *signal) on the CPU, ``nfe``, ``vjp``, ``seconds_per_image``,
-``peak_memory_gb``. It never sees x_true.
+``peak_memory_gb`` and ``ess`` (one number per image, NaN for methods without particles). It never sees x_true.
 
 What is scored
 --------------
@@ -25,11 +26,13 @@ One row per image; definitions in ``benchmark_utils.metrics.METRICS``. With seve
 scores are means over the samples.
 """
 
+import math
+
 import torch
 from benchopt import BaseObjective
 
 from benchmark_utils.cache import fingerprint
-from benchmark_utils.metrics import METRICS, exactness, psnr_score
+from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.rng import NoiseStream
 
@@ -54,7 +57,9 @@ class Objective(BaseObjective):
     ]
     test_config = {"dataset": {"name": "ffhq_inpainting", "mask": "half", "prior": "faces64_mfa", "n_images": 1}}
 
-    def skip(self, missing=None, **_):
+    def skip(self, missing=None, metrics=(), **_):
+        if missing is None and self.n_samples == 1 and "mean_error" in metrics:
+            missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
         return missing is not None, missing
 
     def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples):
@@ -64,7 +69,8 @@ class Objective(BaseObjective):
         operator = operator.double()
         stream = NoiseStream(self.seed, "measurement", task, images, dtype=torch.float64)
         with torch.no_grad():
-            y = noise.sample(operator.A(x_true.double()), stream)
+            measure = getattr(operator, "measure", operator.A)
+            y = noise.sample(measure(x_true.double()), stream)
         found = capabilities(operator, noise, prior, task)
         if "mask" in found:
             y = y * operator.mask
@@ -80,7 +86,7 @@ class Objective(BaseObjective):
             "batch_size": self.batch_size,
         }
 
-    def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb):
+    def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb, ess):
         cost = {
             "nfe": nfe,
             "vjp": vjp,
@@ -90,10 +96,15 @@ class Objective(BaseObjective):
         posterior = self._exact_posterior()
         rows = []
         for i, draws in enumerate(samples):
-            row = self._image_scores(i, draws)
-            if posterior is not None and len(draws) > 1:
-                row |= exactness(draws.to(posterior.mean), posterior.mean[i], posterior.trace_cov[i])
-            row |= {"image": self.problem.images[i], "file": self.files[i]} | cost
+            scores = self._image_scores(i, draws)
+            if posterior is not None:
+                scores |= exactness(draws.to(posterior.mean), posterior.mean[i], posterior.trace_cov[i])
+            if "sliced_wasserstein" in self.metrics:
+                scores |= self._mixture_scores(i, draws)
+            if math.isfinite(ess[i]):
+                scores["ess"] = ess[i]
+            row = {name: scores[name] for name in self.metrics}  # benchopt shows the first column by default
+            row |= scores | {"image": self.problem.images[i], "file": self.files[i]} | cost
             rows.append(row)
         return rows
 
@@ -102,15 +113,30 @@ class Objective(BaseObjective):
             return None
         return self.prior.load("cpu").posterior(self.problem)
 
+    def _mixture_scores(self, i, draws):
+        """Distances to exact draws, and between two sets of them."""
+        image, n = self.problem.images[i], len(draws)
+        prior = self.prior.load("cpu")
+        posterior = prior.posterior(self.problem.rows([i]))
+        stream = NoiseStream(
+            self.seed, "reference", self.problem.task, [image] * 2 * n, range(2 * n), dtype=torch.float64
+        )
+        reference, other = posterior.sample(stream).split(n)
+        return {
+            "sliced_wasserstein": sliced_wasserstein(draws, reference, seed=image),
+            "sliced_wasserstein_floor": sliced_wasserstein(other, reference, seed=image),
+            "mode_tv": mode_total_variation(prior.responsibilities(draws), posterior.weights[0]),
+        }
+
     def _image_scores(self, i, draws):
         truth = self.x_true[i]
-        row, values = {}, {}
+        values = {}
         for name in self.metrics:
             if name == "data_misfit":
                 values[name] = self.problem.rows([i], len(draws)).misfit(draws.double())
-            else:
+            elif METRICS[name].score is not None:
                 values[name] = METRICS[name].score(draws, truth)
-            row[name] = float(values[name].mean())
+        row = {name: float(value.mean()) for name, value in values.items()}
         if len(draws) > 1 and "lpips" in values:
             row["lpips_best"] = float(values["lpips"].min())
         if len(draws) > 1 and "psnr" in values:
@@ -133,6 +159,7 @@ class Objective(BaseObjective):
             "vjp": 0.0,
             "seconds_per_image": 0.0,
             "peak_memory_gb": float("nan"),
+            "ess": [float("nan")] * len(self.x_true),
         }
 
     def __repr__(self):

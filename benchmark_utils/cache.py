@@ -4,16 +4,23 @@ import functools
 import hashlib
 from pathlib import Path
 
+from benchmark_utils.hub import user_files_state
+
+
+def fingerprint():
+    """A digest of the sources, and the state of the files that the user named (images, weights).
+
+    benchopt hashes the file of a solver, dataset or objective but not what they import or read; the base solver
+    and the objective return this from ``_get_state``, which enters the cache key.
+    """
+    return {"benchmark_utils": source_digest(), "user_files": user_files_state()}
+
 
 @functools.cache
-def fingerprint():
-    """A digest of every ``benchmark_utils`` source file and of the assets' checksums.
-
-    benchopt hashes the file of a solver, dataset or objective but not what they import; the base solver and
-    the objective return this from ``_get_state``, which enters the cache key.
-    """
+def source_digest():
+    """A digest of every ``benchmark_utils`` source file and of the assets' checksums."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256((root / "assets" / "SHA256SUMS").read_bytes())
     for path in sorted((root / "benchmark_utils").rglob("*.py")):
         digest.update(path.read_bytes())
-    return {"benchmark_utils": digest.hexdigest()}
+    return digest.hexdigest()

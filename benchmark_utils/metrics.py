@@ -1,6 +1,7 @@
 """Scores of posterior samples, their definitions and which direction is better."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,9 +33,12 @@ def lpips_network(net="alex"):
     """
     import lpips  # imports torchvision: seconds, so only when scored
 
+    with warnings.catch_warnings():
+        # the package calls torchvision by deprecated names
+        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision.models")
+        network = lpips.LPIPS(net=net, pnet_rand=net == "alex", verbose=False).eval().requires_grad_(False)
     if net != "alex":
-        return lpips.LPIPS(net=net, verbose=False).eval()
-    network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        return network
     trunk = torch.load(asset("lpips/alexnet_features.pth"), weights_only=True)
     slices = network.net
     for name, value in trunk.items():
@@ -43,7 +47,7 @@ def lpips_network(net="alex"):
             module = getattr(slices, f"slice{number}")
             if str(layer) in module._modules:
                 getattr(module._modules[str(layer)], name.split(".")[2]).data.copy_(value)
-    return network.eval().requires_grad_(False)
+    return network
 
 
 def _repeat(truth, draws):
@@ -78,10 +82,11 @@ METRICS = {
     "lpips_best": Metric("best LPIPS", -1, "lowest LPIPS over draws"),
     "sliced_wasserstein": Metric("sliced W1", -1, "mean over 100 random unit projections of the 1-D W1 to exact draws"),
     "sliced_wasserstein_floor": Metric("floor of sliced W1", -1, "the same between two sets of exact draws"),
-    "mode_tv": Metric("mode TV", -1, "total variation distance between the draws' and the posterior's mode weights"),
+    "mode_tv": Metric("mode TV", -1, "half the sum over components of |mean over draws of p(k | x) - p(k | y)|"),
     "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P its covariance"),
     "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n): what n exact draws reach"),
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
+    "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),
     "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),
     "vjp": Metric("VJP", -1, "backward passes through the denoiser per returned sample"),
     "seconds_per_image": Metric("s / image", -1, "wall-clock seconds of the sampler per image"),
@@ -106,6 +111,15 @@ def sliced_wasserstein(x, reference, n_projections=100, seed=0):
     directions /= np.linalg.norm(directions, axis=0)
     projected = [np.sort(np.asarray(points) @ directions, axis=0) for points in (x, reference)]
     return float(np.abs(projected[0] - projected[1]).mean())
+
+
+def mode_total_variation(responsibilities, weights):
+    """Total variation distance between the mode weights of n draws and the posterior's, ``weights`` (K,).
+
+    A draw counts for component k with ``p(k | x)``, ``responsibilities`` (n, K). Since y depends on x alone, the mean
+    of these over exact draws is ``p(k | y)``, also where components overlap.
+    """
+    return float((responsibilities.mean(0) - weights).abs().sum() / 2)
 
 
 def mean_and_ci(values):

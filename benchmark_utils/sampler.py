@@ -53,6 +53,7 @@ class PosteriorSampler(BaseSolver):
     sampling_strategy = "run_once"
     needs = frozenset()
     PRESETS = {}
+    ess = None  # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N per image
 
     def sample(self, problem, prior, noise):
         """Draw one posterior sample per row of ``problem``.
@@ -106,11 +107,12 @@ class PosteriorSampler(BaseSolver):
         prior = CountingPrior(self.prior)
         start = time.perf_counter()
         n_images = len(problem.images)
-        samples = []
+        samples, ess = [], []
         for first in range(0, n_images, self.batch_size):
             index = range(first, min(first + self.batch_size, n_images))
             self._label = f"{self.name}, images {index[0] + 1}-{index[-1] + 1} of {n_images}"
             samples.append(self._sample_images(problem.rows(index, self.n_samples), prior))
+            ess += [float("nan")] * len(index) if self.ess is None else self.ess.tolist()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
@@ -122,6 +124,7 @@ class PosteriorSampler(BaseSolver):
             "vjp": prior.vjp / n_rows,
             "seconds_per_image": seconds / n_images,
             "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else float("nan"),
+            "ess": ess,
         }
 
     @torch.no_grad()

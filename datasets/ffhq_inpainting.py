@@ -1,11 +1,11 @@
 from benchopt import BaseDataset
 
-from benchmark_utils.images import ffhq_data
+from benchmark_utils.images import ffhq_data, prepare_ffhq
 from benchmark_utils.operators.inpainting import inpainting
 
 
 class Dataset(BaseDataset):
-    """FFHQ faces with a hidden box or right half."""
+    """FFHQ faces with a hidden box or right half (``mask``), or with 70 % of the pixels hidden (``"random"``)."""
 
     name = "ffhq_inpainting"
     parameters = {
@@ -16,5 +16,9 @@ class Dataset(BaseDataset):
         "noise_std": [0.05],
     }
 
+    def prepare(self):
+        prepare_ffhq(self)
+
     def get_data(self):
-        return ffhq_data(self, lambda shape: inpainting(self.mask, shape), task=self.mask)
+        images = range(self.first, self.first + self.n_images)
+        return ffhq_data(self, lambda shape: inpainting(self.mask, shape, images), task=self.mask)

@@ -1,8 +1,31 @@
-"""Super-resolution by block averaging, with its SVD in closed form."""
+"""Super-resolution: averages over blocks or bicubic downsampling, both with their SVD."""
 
 import torch
 import torch.nn.functional as F
 from deepinv.physics import DecomposablePhysics
+
+from benchmark_utils.operators.separable import Separable, orthonormal_dct
+
+KINDS = ("average", "bicubic")
+
+
+def super_resolution(kind, factor, shape):
+    """Downsampling of images (3, H, W) by ``factor``, ``kind`` being ``average`` or ``bicubic``.
+
+    Raises ValueError for another kind, or if the factor is not an integer above 1 that divides H and W.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown downsampling {kind!r}; known: {', '.join(KINDS)}")
+    return {"average": BlockAverage, "bicubic": Bicubic}[kind](factor, shape)
+
+
+def check_factor(factor, img_size):
+    _, height, width = img_size
+    if factor != int(factor) or factor < 2 or height % factor or width % factor:
+        raise ValueError(
+            f"the factor must be an integer above 1 that divides the image size, got factor={factor}, "
+            f"size {height}x{width}"
+        )
 
 
 class BlockAverage(DecomposablePhysics):
@@ -17,17 +40,13 @@ class BlockAverage(DecomposablePhysics):
     """
 
     def __init__(self, factor, img_size):
+        check_factor(factor, img_size)
         _, height, width = img_size
-        if height % factor or width % factor:
-            raise ValueError(f"the factor must divide the image size, got factor={factor}, size {height}x{width}")
-        singular_values = torch.zeros(1, 1, height, width)
+        singular_values = torch.zeros(1, 1, height, width, dtype=torch.float64)
         singular_values[..., ::factor, ::factor] = 1 / factor
         super().__init__(img_size=tuple(img_size), mask=singular_values)
         self.factor = factor
-        k = torch.arange(factor, dtype=torch.float64)
-        dct = torch.cos(torch.pi / factor * (k + 0.5) * k[:, None]) * (2 / factor) ** 0.5
-        dct[0] /= 2**0.5
-        self.register_buffer("dct", dct)
+        self.register_buffer("dct", orthonormal_dct(factor))
 
     def A(self, x, **_):
         return F.avg_pool2d(x, self.factor)
@@ -52,3 +71,26 @@ class BlockAverage(DecomposablePhysics):
     def _transform_blocks(self, x, matrix):
         blocks = x.unflatten(3, (-1, self.factor)).unflatten(2, (-1, self.factor))
         return torch.einsum("ui,ncaibj,vj->ncaubv", matrix, blocks, matrix).reshape(x.shape)
+
+
+class Bicubic(Separable):
+    """Antialiased bicubic downsampling: (n, C, H, W) -> (n, C, H/factor, W/factor).
+
+    The cubic of Keys (1981, "Cubic convolution interpolation for digital image processing", a = -1/2) stretched
+    by ``factor`` and centred on each block, its weights renormalised at the border: what Pillow and torchvision
+    compute when they resize. deepinv's ``Downsampling("bicubic")`` has the same weights centred
+    ``factor / 2 - 1`` pixels before the middle of the block.
+
+    Raises ValueError if the factor does not divide H and W.
+    """
+
+    def __init__(self, factor, img_size):
+        check_factor(factor, img_size)
+        _, height, width = img_size
+        super().__init__(bicubic_matrix(height, factor), bicubic_matrix(width, factor), img_size)
+
+
+def bicubic_matrix(size, factor):
+    """Matrix (size/factor, size) of the 1-D downsampling: what it does to the columns of the identity."""
+    identity = torch.eye(size, dtype=torch.float64)[None, None]
+    return F.interpolate(identity, (size // factor, size), mode="bicubic", antialias=True)[0, 0]

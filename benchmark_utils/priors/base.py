@@ -21,7 +21,9 @@ class PriorSpec:
 
     ``family`` selects a solver's preset (ffhq, imagenet, ffhq_latent, audio, mixture, gaussian);
     ``signal_shape`` is the shape of an image, ``event_shape`` that of the sampled variable (the latent);
-    ``load(device)`` returns a :class:`LoadedPrior`.
+    ``load(device)`` returns a :class:`LoadedPrior`. ``weights``, of a prior that is not shipped, has ``require()``,
+    which raises FileNotFoundError with what to do if they are not on this machine, and ``prepare()``, which fetches
+    them.
     """
 
     family: str
@@ -30,6 +32,7 @@ class PriorSpec:
     event_shape: tuple | None = None
     is_latent: bool = False
     closed_form: bool = False
+    weights: object | None = None
 
 
 @functools.cache
@@ -60,6 +63,7 @@ class Prior:
     family = property(lambda self: self.spec.family)
     is_latent = property(lambda self: self.spec.is_latent)
     closed_form = property(lambda self: self.spec.closed_form)
+    weights = property(lambda self: self.spec.weights)
     signal_shape = property(lambda self: self.spec.signal_shape)
     event_shape = property(lambda self: self.spec.event_shape or self.spec.signal_shape)
 

@@ -43,17 +43,9 @@ class FactorAnalyserMixture(LoadedPrior):
 
     def denoise_sigma(self, x, sigma):
         """Exact ``E[x_0 | x_0 + sigma eps = x]``; see the class for the mixture, Woodbury for the inverse."""
-        n, (K, rank) = x.shape[0], self.eigenvalues.shape
         flat = x.flatten(1)
-        sigma2 = torch.as_tensor(sigma, dtype=self.dtype, device=self.device).square().expand(n)[:, None]
-        noisy_s2 = self.s2 + sigma2  # (n, K)
-        noisy_eigenvalues = self.eigenvalues + noisy_s2[..., None]  # (n, K, r)
-        projections = (flat @ self._projector).view(n, K, rank) - self._mean_projections
-        squared_distance = flat.square().sum(1, keepdim=True) - 2 * flat @ self.means.T + self.means.square().sum(1)
-        mahalanobis = (squared_distance - projections.square().sum(2)) / noisy_s2
-        mahalanobis = mahalanobis + (projections.square() / noisy_eigenvalues).sum(2)
-        log_determinant = (flat.shape[1] - rank) * noisy_s2.log() + noisy_eigenvalues.log().sum(2)
-        responsibilities = (self.log_weights - (mahalanobis + log_determinant) / 2).softmax(1)
+        sigma2 = torch.as_tensor(sigma, dtype=self.dtype, device=self.device).square().expand(len(x))[:, None]
+        responsibilities, projections, noisy_s2, noisy_eigenvalues = self._components(flat, sigma2)
         gain = self.s2 / noisy_s2
         extra_gain = (self.eigenvalues + self.s2[:, None]) / noisy_eigenvalues - gain[..., None]
         mean = (
@@ -62,6 +54,23 @@ class FactorAnalyserMixture(LoadedPrior):
             + (responsibilities[..., None] * extra_gain * projections).flatten(1) @ self._projector.T
         )
         return mean.view_as(x)
+
+    def responsibilities(self, x):
+        """Probability of each component given a clean ``x``, (n, K)."""
+        return self._components(x.flatten(1), x.new_zeros(len(x), 1))[0]
+
+    def _components(self, flat, sigma2):
+        """Responsibilities (n, K) of points (n, d) seen at noise ``sigma2`` (n, 1), and what the denoiser shares."""
+        n, (K, rank) = len(flat), self.eigenvalues.shape
+        noisy_s2 = self.s2 + sigma2  # (n, K)
+        noisy_eigenvalues = self.eigenvalues + noisy_s2[..., None]  # (n, K, r)
+        projections = (flat @ self._projector).view(n, K, rank) - self._mean_projections
+        squared_distance = flat.square().sum(1, keepdim=True) - 2 * flat @ self.means.T + self.means.square().sum(1)
+        mahalanobis = (squared_distance - projections.square().sum(2)) / noisy_s2
+        mahalanobis = mahalanobis + (projections.square() / noisy_eigenvalues).sum(2)
+        log_determinant = (flat.shape[1] - rank) * noisy_s2.log() + noisy_eigenvalues.log().sum(2)
+        responsibilities = (self.log_weights - (mahalanobis + log_determinant) / 2).softmax(1)
+        return responsibilities, projections, noisy_s2, noisy_eigenvalues
 
     def sample(self, n, generator):
         """``n`` exact draws of x_0, (n, *event)."""
@@ -97,20 +106,19 @@ class MixturePosterior:
         n, (K, d, rank) = problem.y.shape[0], prior.factors.shape
         noise2 = problem.noise.std**2
         self._spectral_shape = self.operator.V_adjoint(problem.y.new_zeros(n, *prior.event_shape)).shape
-        # the same singular values in the order of the flattened spectrum, (n or 1, d)
-        template = problem.y.new_ones(self._spectral_shape)
+        # the same singular values in the order of the flattened spectrum; one row unless they differ between images
+        template = problem.y.new_ones(1, *self._spectral_shape[1:])
         s = (self.operator.mask * template).flatten(1)
         y = self.operator.U_adjoint(problem.y).flatten(1)
         means = self._to_spectrum(prior.means)  # (K, d)
         factors = self._to_spectrum(prior.factors.permute(0, 2, 1).reshape(K * rank, d))
         factors = factors.view(K, rank, d).permute(0, 2, 1)
 
-        s = s[:, None]  # (n, 1, d)
-        observed_variance = prior.s2[:, None] * s**2 + noise2  # (n, K, d): variance of U^T y given z
+        s = s[:, None]  # (n or 1, 1, d)
+        observed_variance = prior.s2[:, None] * s**2 + noise2  # (n or 1, K, d): variance of U^T y given z
         innovation = torch.where(s > 0, y[:, None] - s * means, 0.0)  # (n, K, d)
         weighted = s / observed_variance
-        precision = torch.einsum("nkd,kdr,kdq->nkrq", weighted * s, factors, factors)
-        precision = precision + torch.eye(rank, dtype=s.dtype, device=s.device)
+        precision = _weighted_gram(weighted * s, factors) + torch.eye(rank, dtype=s.dtype, device=s.device)
         cholesky = torch.linalg.cholesky(precision)
         right_side = torch.einsum("nkd,kdr->nkr", weighted * innovation, factors)
         factor_mean = torch.cholesky_solve(right_side[..., None], cholesky)[..., 0]
@@ -122,11 +130,12 @@ class MixturePosterior:
         ) / 2
         self.log_weights = (prior.log_weights + log_evidence).log_softmax(1)
         self.weights = self.log_weights.exp()
-        self._gain = prior.s2[:, None] * s / observed_variance  # (n, K, d)
-        self._residual_variance = prior.s2[:, None] * noise2 / observed_variance
-        self._shrink = 1 - self._gain * s
+        shrink = noise2 / observed_variance  # 1 - gain * s
+        self._gain = (prior.s2[:, None] * weighted).expand(n, K, d)
+        self._residual_variance = (prior.s2[:, None] * shrink).expand(n, K, d)
+        self._shrink = shrink.expand(n, K, d)
         self._y, self._means, self._factors = y, means, factors
-        self._factor_mean, self._cholesky = factor_mean, cholesky
+        self._factor_mean, self._cholesky = factor_mean, cholesky.expand(n, K, rank, rank)
 
         component_means = (
             self._shrink * (means + torch.einsum("kdr,nkr->nkd", factors, factor_mean)) + self._gain * y[:, None]
@@ -134,7 +143,7 @@ class MixturePosterior:
         spectrum = torch.einsum("nk,nkd->nd", self.weights, component_means)
         self.mean = self._from_spectrum(spectrum)
         factor_covariance = torch.cholesky_inverse(cholesky)
-        shrunk_gram = torch.einsum("nkd,kdr,kdq->nkrq", self._shrink.square(), factors, factors)
+        shrunk_gram = _weighted_gram(shrink.square(), factors)
         trace = self._residual_variance.sum(2) + (shrunk_gram * factor_covariance).sum((2, 3))
         trace = trace + (component_means - spectrum[:, None]).square().sum(2)
         self.trace_cov = (self.weights * trace).sum(1)
@@ -144,22 +153,32 @@ class MixturePosterior:
         return self.operator.V_adjoint(vectors.view(-1, *self.prior.event_shape)).flatten(1)
 
     def _from_spectrum(self, spectrum):
-        return self.operator.V(spectrum.view(self._spectral_shape)).view(-1, *self.prior.event_shape)
+        return self.operator.V(spectrum.view(-1, *self._spectral_shape[1:])).view(-1, *self.prior.event_shape)
 
     def sample(self, noise):
-        """One exact draw per row of the problem, (n, *event); ``noise`` is a NoiseStream with these rows."""
-        cumulative = self.weights.cumsum(1)
+        """Exact draws (n', *event), one per row of ``noise``: a NoiseStream with n' / n rows per row of the problem."""
+        row = torch.arange(len(self.weights), device=self.weights.device)
+        row = row.repeat_interleave(len(noise.images) // len(row))
+        cumulative = self.weights.cumsum(1)[row]
         component = torch.searchsorted(cumulative, noise.uniform(1) * cumulative[:, -1:]).squeeze(1)
-        row = torch.arange(len(component), device=component.device)
         rank = self._factors.shape[2]
         white = noise.normal(rank) if rank else self._y.new_zeros(len(row), 0)
         upper = self._cholesky[row, component].mT
         z = self._factor_mean[row, component]
         z = z + torch.linalg.solve_triangular(upper, white[..., None], upper=True)[..., 0]
         prior_part = self._means[component] + torch.einsum("ndr,nr->nd", self._factors[component], z)
-        mean = self._shrink[row, component] * prior_part + self._gain[row, component] * self._y
+        mean = self._shrink[row, component] * prior_part + self._gain[row, component] * self._y[row]
         spectrum = mean + self._residual_variance[row, component].sqrt() * noise.normal(self._y.shape[1])
         return self._from_spectrum(spectrum)
+
+
+def _weighted_gram(weights, factors):
+    """``F_k^T diag(w_nk) F_k`` for weights (n, K, d) and factors (K, d, r): (n, K, r, r).
+
+    One component at a time, since (n, K, d, r) numbers would not fit in memory for images.
+    """
+    grams = [torch.einsum("nd,dr,dq->nrq", weights[:, k], factor, factor) for k, factor in enumerate(factors)]
+    return torch.stack(grams, 1)
 
 
 def gaussian_mixture(dim=8, seed=0):

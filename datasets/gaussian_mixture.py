@@ -1,0 +1,46 @@
+import torch
+from benchopt import BaseDataset
+
+from benchmark_utils.operators.dense_svd import random_svd
+from benchmark_utils.priors.base import Prior
+from benchmark_utils.problem import GaussianNoise
+from benchmark_utils.rng import stream_seed
+
+
+class Dataset(BaseDataset):
+    """The mixture of 25 Gaussians with a random linear operator of MCGDiff (Cardoso et al. 2024,
+    https://arxiv.org/abs/2308.07983, section 5): the posterior is known, and most methods miss some of its modes.
+
+    ``seed`` draws the mixture's weights, the operator, its noise level ``sigma_y ~ U[0, 1] max(s)`` and the truth.
+    """
+
+    name = "gaussian_mixture"
+    parameters = {"dim": [8], "dim_y": [1], "seed": [0]}
+
+    def get_data(self):
+        prior = Prior("gaussian_mixture", (("dim", self.dim), ("seed", self.seed)))
+        generator = self.generator("operator")
+        operator = random_svd(self.dim_y, self.dim, generator)
+        noise_std = float(torch.rand((), generator=generator, dtype=torch.float64) * operator.mask.max())
+        return {
+            "x_true": prior.load("cpu").sample(1, self.generator("truth")),
+            "operator": operator,
+            "noise": GaussianNoise(noise_std),
+            "task": "mixture",
+            "prior": prior,
+            "metrics": (
+                "sliced_wasserstein",
+                "sliced_wasserstein_floor",
+                "mode_tv",
+                "mean_error",
+                "mean_error_floor",
+                "variance_ratio",
+                "data_misfit",
+            ),
+            "images": (self.seed,),
+            "files": (f"problem {self.seed}",),
+            "n_samples": 1000,
+        }
+
+    def generator(self, purpose):
+        return torch.Generator().manual_seed(stream_seed(self.seed, purpose, "mixture", self.dim, self.dim_y))

@@ -1,0 +1,102 @@
+import math
+from itertools import pairwise
+
+import torch
+
+from benchmark_utils.sampler import PosteriorSampler
+
+
+class Solver(PosteriorSampler):
+    """DCPS: "Divide-and-Conquer Posterior Sampling for Denoising Diffusion Priors",
+    Janati, Moufad, Durmus, Moulines and Olsson, NeurIPS 2024, https://arxiv.org/abs/2403.11407
+
+    The levels are cut at ``n_blocks + 1`` uniform times. In the block that ends at level k the state is guided by
+    the potential ``g_k(x_k) = N(sqrt(abar_k) y; A x_k, sigma^2 I)``. A block starts with ``n_langevin`` tamed
+    Langevin steps on ``p_t(x) g_k(DDIM move of x to k)``; then each step from t to s draws
+      x_s ~ N(m, diag e^(2 rho)),   fitted to p(x_s | x_t) E[g_k(x_k) | x_s], p being DDPM's kernel
+    by ``n_gradient`` steps along the gradients of the mean and of rho, each scaled to one length.
+    ``learning_rate`` is that length for a 3x256x256 image, and in proportion to the square root of the number of
+    values for other sizes. The potential presumes ``A(c x) = c A(x)``; the authors also use it for JPEG.
+    """
+
+    name = "dcps"
+    parameters = {
+        "n_steps": [None],
+        "n_blocks": [None],
+        "learning_rate": [None],
+        "n_gradient": [None],
+        "n_langevin": [None],
+        "langevin_step": [None],
+    }
+    test_config = {"n_steps": 6}
+    needs = {"differentiable", "gaussian"}
+    PRESETS = {  # the released code's demonstration
+        ("*", "*"): {
+            "n_steps": 300,
+            "n_blocks": 3,
+            "learning_rate": 1.5,
+            "n_gradient": 2,
+            "n_langevin": 5,
+            "langevin_step": 1e-3,
+        },
+    }
+
+    def skip(self, problem, prior, **_):
+        if "linear" not in problem.capabilities and problem.task != "jpeg2":
+            return True, f"{self.name} needs a linear operator (or JPEG), which {problem.task} with {prior.name} has not"
+        return super().skip(problem=problem, prior=prior)
+
+    def sample(self, problem, prior, noise):
+        schedule = prior.schedule
+        levels = schedule.grid(self.n_steps)[:-1]  # down to level 1, which is denoised at the end
+        cuts = [round(b * schedule.T / self.n_blocks) for b in range(self.n_blocks)]
+        x, k = noise.normal(*prior.event_shape), None
+        for t, s in self.progress(list(pairwise(levels))):
+            end = max(cut for cut in cuts if cut <= s)
+            if end != k:
+                k = end
+                x = self.langevin(problem, prior, noise, x, t, k)
+            x = self.sample_x_s(problem, prior, noise, x, t, s, k)
+        return prior.denoise(x, 1)
+
+    def log_potential(self, problem, prior, x_k, k):
+        scaled = prior.schedule.abar(k) ** 0.5 * problem.y
+        return problem.noise.log_likelihood(scaled, problem.A(x_k)).sum()
+
+    def langevin(self, problem, prior, noise, x, t, k):
+        abar = prior.schedule.abar(t)
+        c_0, c_t, _ = prior.schedule.bridge(0, k, t, eta=0.0)
+        for _ in range(self.n_langevin):
+            with torch.enable_grad():
+                x_t = x.detach().requires_grad_()
+                x_hat = prior.denoise(x_t, t)
+                log_potential = self.log_potential(problem, prior, c_0 * x_hat + c_t * x_t, k)
+                (gradient,) = torch.autograd.grad(log_potential, x_t)
+            drift = (abar**0.5 * x_hat.detach() - x) / (1 - abar) + gradient
+            tamed = drift / (1 + self.langevin_step * row_norm(drift))
+            x = x + self.langevin_step * tamed + (2 * self.langevin_step) ** 0.5 * noise.normal(*x.shape[1:])
+        return x
+
+    def sample_x_s(self, problem, prior, noise, x_t, t, s, k):
+        c_0, c_t, std = prior.schedule.bridge(0, s, t)
+        kernel_mean = c_0 * prior.denoise(x_t, t) + c_t * x_t
+        mean, rho = kernel_mean, torch.full_like(kernel_mean, math.log(std))
+        length = self.learning_rate * (x_t[0].numel() / (3 * 256 * 256)) ** 0.5
+        for _ in range(self.n_gradient):
+            with torch.enable_grad():
+                mean, rho = mean.detach().requires_grad_(), rho.detach().requires_grad_()
+                x_s = mean + rho.exp() * noise.normal(*x_t.shape[1:])
+                x_k = prior.schedule.sample_bridge(prior.denoise(x_s, s), x_s, 0, k, s, noise) if k < s else x_s
+                divergence = ((mean - kernel_mean).square() + (2 * rho).exp()).sum() / (2 * std**2) - rho.sum()
+                loss = divergence - self.log_potential(problem, prior, x_k, k)
+                gradients = torch.autograd.grad(loss, [mean, rho])
+            mean, rho = (
+                value.detach() - length * g / row_norm(g).clamp(min=1e-12)
+                for value, g in zip((mean, rho), gradients, strict=True)
+            )
+        return mean + rho.exp() * noise.normal(*x_t.shape[1:])
+
+
+def row_norm(x):
+    """Euclidean norm of each row, shaped to multiply ``x``."""
+    return x.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))

@@ -1,0 +1,92 @@
+from itertools import pairwise
+
+import torch
+
+from benchmark_utils.conditioning import draw_conditional
+from benchmark_utils.sampler import PosteriorSampler
+
+N_PRIOR_LEVELS, PRIOR_SIGMA_MAX = 100, 80.0  # the EDM grid of the prior step, which enters it below rho
+
+
+class Solver(PosteriorSampler):
+    """PnP-DM: "Principled Probabilistic Imaging using Diffusion Models as Plug-and-Play Priors",
+    Wu, Sun, Chen, Zhang, Yue and Bouman, NeurIPS 2024, https://arxiv.org/abs/2405.18782
+
+    Algorithm 1, a Gibbs sampler of ``p(x) N(z; x, rho^2 I) p(y | z)`` in (z, x), with rho annealed as
+    ``max(rho_max decay^k, rho_min)``:
+      z ~ p(y | z) N(z; x, rho^2 I)     exactly by the SVD, or by ``n_langevin`` unadjusted Langevin steps
+      x ~ p(x_0 | x_0 + rho eps = z)    by the reverse diffusion of EDM from noise level rho to 0
+    At a fixed rho the law of x tends to ``p(x) N(y; A x, sigma^2 I + rho^2 A A^T)`` for linear A.
+    ``likelihood="exact"`` uses the SVD where the operator has one and Langevin elsewhere; ``"langevin"`` forces it.
+    The coupling of the Langevin step is the current rho and pulls z towards x (the code of a later comparison has
+    the first rho and the opposite sign). The reverse diffusion is the ancestral sampler on EDM's grid below rho;
+    it starts at rho itself, where the released code starts at the next level of the grid.
+    """
+
+    name = "pnp_dm"
+    parameters = {
+        "n_iterations": [None],
+        "rho_max": [None],
+        "decay": [None],
+        "rho_min": [None],
+        "likelihood": [None],
+        "n_langevin": [None],
+        "step_size": [None],
+        "sigma_min": [None],
+    }
+    test_config = {"n_iterations": 3, "n_langevin": 2}
+    needs = {"differentiable", "gaussian"}
+    PRESETS = {
+        # the paper's settings for colour images at noise 0.05; Langevin steps as for its nonlinear problems
+        ("*", "*"): {
+            "n_iterations": 100,
+            "rho_max": 10.0,
+            "decay": 0.9,
+            "rho_min": 0.3,
+            "likelihood": "exact",
+            "n_langevin": 100,
+            "step_size": 1e-4,
+            "sigma_min": 0.002,
+        },
+        ("*", "phase_retrieval"): {"decay": 0.95, "rho_min": 0.1},  # MGDM paper's released code
+        # MGDM paper's released code; EDM's smallest level has to lie below rho
+        ("audio", "*"): {"rho_min": 1e-3, "likelihood": "langevin", "step_size": 1e-9, "sigma_min": 1e-4},
+        # data spread +-16: start above it and cool slowly, or the mode is chosen in the first sweeps
+        ("mixture", "*"): {"n_iterations": 500, "rho_max": 30.0, "decay": 0.98, "rho_min": 0.1},
+    }
+
+    def sample(self, problem, prior, noise):
+        if self.likelihood not in ("exact", "langevin"):
+            raise ValueError(f"pnp_dm: likelihood must be 'exact' or 'langevin', got {self.likelihood!r}")
+        exact = self.likelihood == "exact" and "svd" in problem.capabilities
+        x = noise.normal(*prior.event_shape)
+        for k in self.progress(range(self.n_iterations)):
+            rho = max(self.rho_max * self.decay**k, self.rho_min)
+            if exact:
+                z = draw_conditional(problem.operator, problem.y, problem.noise.std, x, rho, noise)
+            else:
+                z = self.langevin(problem, noise, x, rho)
+            x = self.sample_prior(prior, noise, z, rho)
+        return x
+
+    def langevin(self, problem, noise, x, rho):
+        z = x
+        for _ in range(self.n_langevin):
+            with torch.enable_grad():
+                z = z.detach().requires_grad_()
+                (score,) = torch.autograd.grad(problem.log_likelihood(z).sum(), z)
+            drift = score - (z.detach() - x) / rho**2
+            z = z.detach() + self.step_size * drift + (2 * self.step_size) ** 0.5 * noise.normal(*x.shape[1:])
+        return z
+
+    def sample_prior(self, prior, noise, z, rho):
+        """``x ~ p(x_0 | x_0 + rho eps = z)`` by ancestral steps; the last one returns the denoiser's output."""
+        first, last = PRIOR_SIGMA_MAX ** (1 / 7), self.sigma_min ** (1 / 7)
+        grid = [(first + i / (N_PRIOR_LEVELS - 1) * (last - first)) ** 7 for i in range(N_PRIOR_LEVELS)]
+        levels = [rho, *(sigma for sigma in grid if sigma < rho), 0.0]
+        x = z
+        for sigma, sigma_next in pairwise(levels):
+            x_hat = prior.denoise_sigma(x, sigma)
+            ratio = (sigma_next / sigma) ** 2
+            x = x_hat + ratio * (x - x_hat) + sigma_next * (1 - ratio) ** 0.5 * noise.normal(*x.shape[1:])
+        return x

@@ -1,0 +1,57 @@
+from itertools import pairwise
+
+import torch
+
+from benchmark_utils.sampler import PosteriorSampler
+
+
+class Solver(PosteriorSampler):
+    """SITCOM: "SITCOM: Step-wise Triple-Consistent Diffusion Sampling for Inverse Problems",
+    Alkhouri, Liang, Huang, Dai, Qu, Ravishankar and Wang, ICML 2025, https://arxiv.org/abs/2410.04479
+
+    Algorithm 1: at each of ``n_steps`` levels at most ``n_inner`` Adam steps on the input v of the denoiser D for
+      ||y - A(D(v))||^2 + regularisation ||v - x_t||^2
+    starting at v = x_t, then ``x_s = sqrt(abar_s) D(v) + sqrt(1 - abar_s) z``. An image's steps stop when its
+    squared residual is below ``(sigma_y + 0.001)^2 m``, whatever the other images do, and it is then left out of
+    the denoiser's batch. The result is the last D(v); the released scripts keep, of all iterates, the one nearest
+    to the true image, and have ``regularisation = 0``.
+    """
+
+    name = "sitcom"
+    parameters = {"n_steps": [None], "n_inner": [None], "learning_rate": [None], "regularisation": [None]}
+    test_config = {"n_steps": 3, "n_inner": 2}
+    needs = {"differentiable", "gaussian"}
+    PRESETS = {
+        # paper, section 5; regularisation of the released code
+        ("*", "*"): {"n_steps": 20, "n_inner": 20, "learning_rate": 0.01, "regularisation": 0.0},
+    }
+
+    def sample(self, problem, prior, noise):
+        abar, levels = prior.schedule.abar, prior.schedule.grid(self.n_steps)
+        x_t = noise.normal(*prior.event_shape)
+        for t, s in self.progress(list(pairwise(levels))):
+            x_hat = prior.denoise(self.consistent_input(problem, prior, x_t, t), t)
+            x_t = abar(s) ** 0.5 * x_hat + (1 - abar(s)) ** 0.5 * noise.normal(*prior.event_shape)
+        return x_hat
+
+    def consistent_input(self, problem, prior, x_t, t):
+        """The optimised v, (n, *event). Adam is written out, because each row leaves it at its own time."""
+        threshold = (problem.noise.std + 0.001) ** 2 * problem.m
+        open_rows = torch.arange(len(x_t), device=x_t.device)
+        v, momentum, scale = x_t.clone(), torch.zeros_like(x_t), torch.zeros_like(x_t)
+        for k in range(1, self.n_inner + 1):
+            with torch.enable_grad():
+                v_open = v[open_rows].requires_grad_()
+                residual = problem.rows(open_rows.tolist()).residual(prior.denoise(v_open, t))
+                misfit = residual.square().flatten(1).sum(1)
+                loss = misfit.sum() + self.regularisation * (v_open - x_t[open_rows]).square().sum()
+            (gradient,) = torch.autograd.grad(loss, v_open)
+            unmet = misfit.detach() > threshold
+            open_rows, gradient = open_rows[unmet], gradient[unmet]
+            if not len(open_rows):
+                break
+            momentum[open_rows] = 0.9 * momentum[open_rows] + 0.1 * gradient
+            scale[open_rows] = 0.999 * scale[open_rows] + 0.001 * gradient.square()
+            step = momentum[open_rows] / (1 - 0.9**k) / ((scale[open_rows] / (1 - 0.999**k)).sqrt() + 1e-8)
+            v[open_rows] -= self.learning_rate * step
+        return v

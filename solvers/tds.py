@@ -1,0 +1,74 @@
+from itertools import pairwise
+
+import torch
+
+from benchmark_utils.particles import Particles
+from benchmark_utils.sampler import PosteriorSampler
+
+
+class Solver(PosteriorSampler):
+    """TDS: "Practical and Asymptotically Exact Conditional Sampling in Diffusion Models",
+    Wu, Trippe, Naesseth, Blei and Cunningham, NeurIPS 2023, https://arxiv.org/abs/2306.17775
+
+    Algorithm 1. The twist ``g_t(x_t) = N(y; A D(x_t), V_t)`` guides each particle, replacing the denoised image by
+    ``D + (1 - abar_t) / sqrt(abar_t) grad log g_t``, and the weights
+    ``p(x_s | x_t) g_s(x_s) / (q(x_s | x_t) g_t(x_t))`` correct for it; the last twist is the likelihood, so the
+    particles become exact as their number grows. ``twist="covariance"`` has ``V_t = sigma^2 I + (1 - abar_t) A A^T``
+    where A has an SVD and the likelihood elsewhere; ``"likelihood"`` is the paper's generic ``p(y | D(x_t))``.
+    DDPM's last move has no noise, which leaves the ratio undefined: no move here has less than that from level 2
+    to 1. ``n_particles`` is per image (or the number of samples asked for, if larger).
+    """
+
+    name = "tds"
+    parameters = {"n_particles": [None], "n_steps": [None], "twist": [None]}
+    test_config = {"n_particles": 4, "n_steps": 3}
+    needs = {"differentiable"}
+    PRESETS = {
+        ("*", "*"): {"n_particles": 16, "n_steps": 100, "twist": "covariance"},  # the paper's ImageNet experiment
+        ("mixture", "*"): {"n_particles": 1000},
+    }
+
+    def sample(self, problem, prior, noise):
+        schedule, n_draws = prior.schedule, problem.n_draws
+        cloud = noise.particles(max(self.n_particles, n_draws))
+        n_images = len(problem.images) // n_draws
+        filters = Particles(cloud, n_images)
+        problem = problem.with_draws(filters.n_particles)
+        levels = schedule.grid(self.n_steps)
+        least_std = schedule.bridge(0, 1, 2)[2]
+        x = cloud.normal(*prior.event_shape)
+        x_hat, log_twist, gradient = self.twisted(problem, prior, x, levels[0])
+        log_weights = log_twist
+        for t, s in self.progress(list(pairwise(levels))):
+            rows = filters.systematic(log_weights)
+            abar = schedule.abar(t)
+            c_0, c_t, std = schedule.bridge(0, s, t)
+            std = max(std, least_std)
+            shift = c_0 * (1 - abar) / abar**0.5 * gradient[rows]
+            z = cloud.normal(*prior.event_shape)
+            x = c_0 * x_hat[rows] + c_t * x[rows] + shift + std * z
+            # log p(x_s | x_t) - log q(x_s | x_t), two Gaussians ``shift`` apart
+            log_weights = -(shift / std * (shift / (2 * std) + z)).double().flatten(1).sum(1) - log_twist[rows]
+            if s > 0:
+                x_hat, log_twist, gradient = self.twisted(problem, prior, x, s)
+            else:
+                log_twist = problem.log_likelihood(x).double()
+            log_weights = log_weights + log_twist
+        rows = filters.systematic(log_weights, n_draws)
+        self.ess = filters.ess_per_image(n_images)
+        return x[rows]
+
+    def twisted(self, problem, prior, x, t):
+        """Denoised image, log-twist (n,) in float64 and its gradient at level t."""
+        with torch.enable_grad():
+            x_t = x.detach().requires_grad_()
+            x_hat = prior.denoise(x_t, t)
+            if self.twist == "covariance" and {"svd", "gaussian"} <= problem.capabilities:
+                operator = problem.operator
+                variance = problem.noise.std**2 + (1 - prior.schedule.abar(t)) * operator.mask**2
+                misfit = operator.U_adjoint(problem.residual(x_hat)).square() / variance
+                log_twist = -misfit.double().flatten(1).sum(1) / 2
+            else:
+                log_twist = problem.log_likelihood(x_hat).double()
+            (gradient,) = torch.autograd.grad(log_twist.sum(), x_t)
+        return x_hat.detach(), log_twist.detach(), gradient

@@ -1,0 +1,120 @@
+"""What a user runs: benchopt in a copy of the benchmark, its rows, its cache and its failures."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchopt.results import read_results
+
+ROOT = Path(__file__).parents[1]
+CLOSED = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"
+
+
+@pytest.fixture()
+def copy_of_benchmark(tmp_path):
+    """A copy without results or cache, so that runs do not meet the developer's own."""
+    target = tmp_path / "bench"
+    shutil.copytree(
+        ROOT, target, ignore=shutil.ignore_patterns(".venv", ".git", "__cache__", "outputs", "__pycache__", "data")
+    )
+    return target
+
+
+def benchopt(folder, *arguments, **environment):
+    """Run benchopt; returns (exit code, output)."""
+    executable = Path(sys.executable).parent / "benchopt"
+    done = subprocess.run(
+        [executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def rows_of(folder):
+    (path,) = (folder / "outputs").glob("*.parquet")
+    frame = read_results(path)
+    path.unlink()
+    return frame
+
+
+def test_a_run_gives_one_row_per_image_and_uses_the_cache(copy_of_benchmark):
+    arguments = ["run", ".", "-s", "ddnm[n_steps=5]", "-s", "pseudo_inverse", "-d", CLOSED, "--no-plot"]
+    code, output = benchopt(copy_of_benchmark, *arguments)
+    assert code == 0, output
+    frame = rows_of(copy_of_benchmark)
+    assert sorted(zip(frame.solver_name, frame.objective_image, strict=True)) == [
+        ("ddnm[n_steps=5]", 0),
+        ("ddnm[n_steps=5]", 1),
+        ("pseudo_inverse", 0),
+        ("pseudo_inverse", 1),
+    ]
+    ddnm = frame[frame.solver_name == "ddnm[n_steps=5]"]
+    assert (ddnm.objective_nfe == 5).all() and (ddnm.objective_vjp == 0).all()
+    assert ddnm.objective_peak_memory_gb.isna().all() or ddnm.objective_peak_memory_gb.gt(0).all()
+    assert frame.objective_file.tolist()[:2] == ["00000.png", "00001.png"]
+
+    code, output = benchopt(copy_of_benchmark, *arguments)
+    assert output.count("done (cached)") == 2
+    with open(copy_of_benchmark / "benchmark_utils" / "metrics.py", "a") as file:
+        file.write("# an edit of a file that benchopt does not hash\n")
+    code, output = benchopt(copy_of_benchmark, *arguments)
+    assert "(cached)" not in output
+
+
+def test_a_solver_that_returns_nan_is_named_and_the_others_survive(copy_of_benchmark):
+    (copy_of_benchmark / "solvers" / "broken.py").write_text(
+        "from benchmark_utils.sampler import PosteriorSampler\n"
+        "class Solver(PosteriorSampler):\n"
+        "    name = 'broken'\n"
+        "    def sample(self, problem, prior, noise):\n"
+        "        x = problem.y.clone()\n"
+        "        x[1] = float('nan')\n"
+        "        return x\n"
+    )
+    code, output = benchopt(
+        copy_of_benchmark, "run", ".", "-s", "broken", "-s", "pseudo_inverse", "-d", CLOSED, "--no-plot"
+    )
+    assert "broken: the sample of image 1 (draw 0) is not finite" in output
+    assert set(rows_of(copy_of_benchmark).solver_name) == {"pseudo_inverse"}
+
+
+def test_sharded_runs_equal_the_whole(copy_of_benchmark):
+    rows = {}
+    for shards in ([(0, 4)], [(0, 2), (2, 2)]):
+        datasets = [f"ffhq_inpainting[mask=box,prior=faces64_mfa,first={f},n_images={n}]" for f, n in shards]
+        arguments = [part for name in datasets for part in ("-d", name)]
+        code, output = benchopt(copy_of_benchmark, "run", ".", "-s", "ddnm[n_steps=4]", *arguments, "--no-plot")
+        assert code == 0, output
+        frame = rows_of(copy_of_benchmark).sort_values("objective_image")
+        rows[len(shards)] = frame[["objective_image", "objective_lpips", "objective_psnr", "objective_data_misfit"]]
+    np.testing.assert_allclose(rows[1].to_numpy(float), rows[2].to_numpy(float), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "dataset, message",
+    [
+        ("ffhq_inpainting[mask=circle]", "unknown mask 'circle'"),
+        ("ffhq_inpainting[mask=half,first=20,n_images=10]", "has 24"),
+        ("ffhq_inpainting[mask=half,prior=nobody]", "unknown prior 'nobody'"),
+        ("ffhq_inpainting[mask=half,noise_std=0]", "noise_std must be positive"),
+        ("ffhq_super_resolution[factor=5]", "must divide the image size"),
+    ],
+)
+def test_bad_parameters_get_a_clear_error(dataset, message):
+    code, output = benchopt(ROOT, "run", ".", "-s", "pseudo_inverse", "-d", dataset, "--no-plot")
+    assert code != 0 and message in output
+
+
+def test_an_altered_asset_is_refused(copy_of_benchmark):
+    weights = copy_of_benchmark / "assets" / "faces64" / "faces64_mfa.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    code, output = benchopt(copy_of_benchmark, "run", ".", "-s", "ddnm", "-d", CLOSED, "--no-plot")
+    assert code != 0 and "truncated or altered" in output

@@ -1,0 +1,225 @@
+"""Reading images: the folders users have, the exact pixels, and a clear word for each bad file."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmark_utils import images
+from benchmark_utils.hub import ASSETS
+from benchmark_utils.operators.hdr import HDR
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def picture(width, height, seed=0):
+    """Smooth random RGB picture: resizing it means something."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def pixels(x):
+    """Back from (n, 3, H, W) in [-1, 1] to uint8 (n, H, W, 3)."""
+    return ((x + 1) * 127.5).round().to(torch.uint8).movedim(1, -1).numpy()
+
+
+@pytest.fixture
+def ffhq(tmp_path, monkeypatch):
+    folder = tmp_path / "ffhq"
+    folder.mkdir()
+    monkeypatch.setenv("FFHQ_PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    folder = tmp_path / "imagenet"
+    folder.mkdir()
+    monkeypatch.setenv("IMAGENET_PATH", str(folder))
+    return folder
+
+
+def dataset(prior, first=0, n_images=1):
+    return SimpleNamespace(prior=prior, first=first, n_images=n_images, noise_std=0.05)
+
+
+def test_thumbnails_are_read_exactly_and_by_position():
+    x, files = images.read_images(ASSETS / "ffhq64", 20, 2, 64)
+    assert files == ["00025.png", "00033.png"]
+    assert np.array_equal(pixels(x)[1], np.asarray(Image.open(ASSETS / "ffhq64" / "00033.png")))
+    assert x.min() >= -1 and x.max() <= 1
+
+
+def test_ffhq_folder_in_name_order_at_any_depth(ffhq):
+    for number, suffix in ((2, "jpg"), (0, "png"), (1, "png")):
+        (ffhq / f"part{number}").mkdir()
+        picture(256, 256, number).save(ffhq / f"part{number}" / f"{number:05d}.{suffix}")
+    (ffhq / "README.txt").write_text("not an image")
+    paths, fit = images.find_ffhq(0, 3, 256)
+    assert [path.name for path in paths] == ["00000.png", "00001.png", "00002.jpg"]
+    x = images.stack_images(paths, 256, fit)
+    assert np.array_equal(pixels(x)[1], np.asarray(picture(256, 256, 1)))
+
+
+def test_ffhq_large_images_are_shrunk_by_lanczos(ffhq):
+    picture(400, 400).save(ffhq / "00000.png")
+    paths, fit = images.find_ffhq(0, 1, 256)
+    expected = picture(400, 400).resize((256, 256), Image.Resampling.LANCZOS)
+    assert np.array_equal(pixels(images.stack_images(paths, 256, fit))[0], np.asarray(expected))
+
+
+BAD = {
+    "grey": (lambda path: picture(256, 256).convert("L").save(path), "is L, but an RGB image is needed"),
+    "small": (lambda path: picture(100, 100).save(path), "is 100x100, but a square image of 256x256 pixels or more"),
+    "oblong": (lambda path: picture(300, 256).save(path), "is 300x256, but a square image"),
+    "text": (lambda path: path.write_text("no image"), "cannot be decoded as an image: copy or download it again"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be decoded as an image"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_ffhq_image_names_the_file_and_the_remedy(ffhq, kind):
+    write, message = BAD[kind]
+    write(ffhq / "00000.png")
+    paths, fit = images.find_ffhq(0, 1, 256)
+    with pytest.raises(ValueError, match=f"00000.png {message}"):
+        images.stack_images(paths, 256, fit)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_truncated_image_names_the_file(ffhq, suffix):
+    path = ffhq / f"00000.{suffix}"
+    picture(256, 256).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=f"00000.{suffix} cannot be decoded"):
+        images.shrink_square(path, 256)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (63, 64)])
+def test_thumbnail_of_another_size_is_refused(tmp_path, size):
+    picture(*size).save(tmp_path / "00000.png")
+    with pytest.raises(ValueError, match="RGB of size 64x64 is needed"):
+        images.read_images(tmp_path, 0, 1, 64)
+
+
+@pytest.mark.parametrize(("first", "n_images"), [(0, 3), (2, 1), (-1, 1), (0, 0)])
+def test_too_few_images_says_how_many_there_are(ffhq, first, n_images):
+    for number in range(2):
+        picture(256, 256).save(ffhq / f"{number:05d}.png")
+    with pytest.raises(ValueError, match=f"first={first}, n_images={n_images}.*has 2"):
+        images.find_ffhq(first, n_images, 256)
+
+
+def test_imagenet_list_is_the_seeded_draw():
+    drawn = np.sort(1 + np.random.default_rng(0).choice(50000, 300, replace=False))
+    assert images.imagenet_names() == [f"ILSVRC2012_val_{number:08d}" for number in drawn]
+
+
+def test_imagenet_names_with_or_without_class_flat_or_nested(imagenet):
+    names = images.imagenet_names()[:3]
+    (imagenet / "n01751748").mkdir()
+    picture(300, 260, 0).save(imagenet / f"{names[0]}.JPEG")
+    picture(300, 260, 1).save(imagenet / "n01751748" / f"{names[1]}_n01751748.JPEG")
+    picture(300, 260, 2).save(imagenet / "n01751748" / f"{names[2]}.JPEG")
+    picture(300, 260, 3).save(imagenet / "ILSVRC2012_val_00000001.JPEG")  # not on the list
+    paths, fit = images.find_imagenet(0, 3, 256)
+    assert [path.name[:23] for path in paths] == names
+    assert images.stack_images(paths, 256, fit).shape == (3, 3, 256, 256)
+    assert [path.name[:23] for path in images.find_imagenet(1, 2, 256)[0]] == names[1:]
+
+
+def test_imagenet_folder_with_fewer_says_how_many_were_found(imagenet):
+    for name in images.imagenet_names()[:2]:
+        picture(300, 260).save(imagenet / f"{name}.JPEG")
+    with pytest.raises(ValueError, match="has 2 of the 300 images .* 3 of the 5 asked for are not there"):
+        images.find_imagenet(0, 5, 256)
+    with pytest.raises(ValueError, match="imagenet300.txt has 300"):
+        images.find_imagenet(299, 2, 256)
+
+
+def centre_crop_by_hand(image, size):
+    """The same preparation in numpy up to the bicubic step, which is Pillow's."""
+    x = np.asarray(image.convert("RGB")).astype(float)
+    while min(x.shape[:2]) >= 2 * size:
+        x = x[: x.shape[0] // 2 * 2, : x.shape[1] // 2 * 2]
+        x = (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4
+    scale = size / min(x.shape[:2])
+    height, width = (round(side * scale) for side in x.shape[:2])
+    x = np.asarray(Image.fromarray((x + 0.5).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC))
+    top, left = (height - size) // 2, (width - size) // 2
+    return x[top : top + size, left : left + size]
+
+
+@pytest.mark.parametrize("size", [(500, 374), (374, 500), (1024, 768), (2200, 1300), (100, 80), (256, 256)])
+def test_centre_crop(tmp_path, size):
+    path = tmp_path / "image.png"
+    picture(*size).save(path)
+    found = np.asarray(images.centre_crop(path, 256)).astype(int)
+    # halving twice rounds to 8 bits twice: up to 2 grey levels
+    assert found.shape == (256, 256, 3)
+    assert np.abs(found - centre_crop_by_hand(picture(*size), 256)).max() <= 2
+
+
+def test_imagenet_grey_images_get_three_channels(tmp_path):
+    picture(300, 300).convert("L").save(tmp_path / "grey.jpg")
+    crop = np.asarray(images.centre_crop(tmp_path / "grey.jpg", 256))
+    assert crop.shape == (256, 256, 3) and (crop[..., 0] == crop[..., 2]).all()
+
+
+@pytest.mark.skipif(not (SHARED / "ffhq256").is_dir(), reason="needs ../shared/data/ffhq256")
+def test_real_ffhq_folder(monkeypatch):
+    monkeypatch.setenv("FFHQ_PATH", str(SHARED / "ffhq256"))
+    paths, fit = images.find_ffhq(0, 24, 256)
+    x = images.stack_images(paths, 256, fit)
+    assert x.shape == (24, 3, 256, 256)
+    assert paths[20].name == "00025.png"
+    # the thumbnails are box (40, 60, 216, 236) of these pictures, so both have about the same mean colour
+    thumbnails = images.read_images(ASSETS / "ffhq64", 0, 24, 64)[0]
+    assert (x[..., 60:236, 40:216].mean((2, 3)) - thumbnails.mean((2, 3))).abs().max() < 0.02
+
+
+@pytest.mark.skipif(not (SHARED / "imagenet256").is_dir(), reason="needs ../shared/data/imagenet256")
+def test_real_imagenet_files():
+    paths = images.image_files(SHARED / "imagenet256")
+    x = images.stack_images(paths, 256, images.centre_crop)
+    assert x.shape == (16, 3, 256, 256)
+    assert x.std((1, 2, 3)).min() > 0.1
+    for path, found in zip(paths, pixels(x), strict=True):
+        expected = centre_crop_by_hand(Image.open(path), 256)
+        assert np.abs(found.astype(int) - expected).max() <= 2, path.name
+
+
+def test_missing_folder_is_skipped_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("FFHQ_PATH", str(tmp_path / "nowhere"))
+    data = images.ffhq_data(dataset("ffhq256"), lambda shape: HDR(), task="hdr")
+    assert set(data) == {"missing"}
+    assert "nowhere" in data["missing"] and "FFHQ_PATH" in data["missing"] and "data_paths" in data["missing"]
+
+
+def test_missing_weights_are_skipped_with_the_remedy(ffhq, tmp_path, monkeypatch):
+    picture(256, 256).save(ffhq / "00000.png")
+    monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path / "empty"))
+    monkeypatch.delenv("FFHQ256_PATH", raising=False)
+    data = images.ffhq_data(dataset("ffhq256"), lambda shape: HDR(), task="hdr")
+    assert set(data) == {"missing"}
+    assert "benchopt prepare" in data["missing"] and "FFHQ256_PATH" in data["missing"]
+
+
+def test_data_of_an_image_task(ffhq, tmp_path, monkeypatch):
+    for number in range(3):
+        picture(256, 256, number).save(ffhq / f"{number:05d}.png")
+    weights = tmp_path / "weights.safetensors"
+    weights.touch()  # empty: whoever reads it fails
+    monkeypatch.setenv("FFHQ256_PATH", str(weights))
+    data = images.ffhq_data(dataset("ffhq256", first=1, n_images=2), lambda shape: HDR(), task="hdr")
+    assert data["x_true"].shape == (2, 3, 256, 256)
+    assert data["images"] == (1, 2) and data["files"] == ("00001.png", "00002.png")
+    assert data["prior"].name == "ffhq256" and data["n_samples"] == 1
+
+
+def test_prior_of_other_signals_is_refused():
+    with pytest.raises(ValueError, match="prior of square RGB images"):
+        images.ffhq_data(dataset("gaussian"), lambda shape: HDR(), task="hdr")

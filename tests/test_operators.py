@@ -1,0 +1,636 @@
+"""Every forward operator against its definition: adjoint, SVD, proximal map, gradient, one row alone and in a batch."""
+
+import copy
+import io
+
+import cloudpickle
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.ndimage
+import scipy.stats
+import torch
+from deepinv.physics import BlurFFT
+from helpers import identity
+from PIL import Image
+
+from benchmark_utils.images import THUMBNAILS, read_images
+from benchmark_utils.operators import jpeg as jpeg_module
+from benchmark_utils.operators.blur import GaussianBlur, MotionBlur, blur, gaussian_blur, motion_blur, n_taps
+from benchmark_utils.operators.colorization import Colorization
+from benchmark_utils.operators.denoising import denoising
+from benchmark_utils.operators.hdr import HDR
+from benchmark_utils.operators.inpainting import inpainting
+from benchmark_utils.operators.jpeg import jpeg
+from benchmark_utils.operators.nonlinear_blur import KernelWizard, load_kernel_wizard, nonlinear_blur, published_name
+from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
+from benchmark_utils.operators.super_resolution import super_resolution
+from benchmark_utils.priors.base import Prior
+from benchmark_utils.problem import GaussianNoise, InverseProblem, PoissonNoise, capabilities, count_observed
+from benchmark_utils.rng import NoiseStream
+from objective import Objective
+
+IMAGES = (0, 5, 7)
+
+
+def motion_5_taps(shape):
+    kernels = torch.rand(len(IMAGES), 1, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return MotionBlur(kernels, shape)
+
+
+def motion_61_taps(shape):
+    return MotionBlur(motion_blur((3, 256, 256), IMAGES).kernels, shape)
+
+
+# name: (function of the shape, needs of the size)
+WITH_SVD = {
+    "box": lambda shape: inpainting("box", shape),
+    "half": lambda shape: inpainting("half", shape),
+    "random": lambda shape: inpainting("random", shape, IMAGES),
+    "denoising": denoising,
+    "colorization": Colorization,
+}
+FACTORS = {
+    "average4": lambda shape: super_resolution("average", 4, shape),
+    "bicubic4": lambda shape: super_resolution("bicubic", 4, shape),
+}
+FACTORS_3 = {
+    "average3": lambda shape: super_resolution("average", 3, shape),
+    "bicubic3": lambda shape: super_resolution("bicubic", 3, shape),
+}
+FACTORS_16 = {
+    "average16": lambda shape: super_resolution("average", 16, shape),
+    "bicubic16": lambda shape: super_resolution("bicubic", 16, shape),
+}
+GAUSSIANS_5 = {
+    "gaussian_zero5": lambda shape: GaussianBlur(1.0, 5, shape, "zero"),
+    "gaussian_reflect5": lambda shape: GaussianBlur(1.0, 5, shape, "reflect"),
+}
+GAUSSIANS = {
+    "gaussian": gaussian_blur,
+    "gaussian_reflect": lambda shape: gaussian_blur(shape, "reflect"),
+}
+GAUSSIANS_61 = {
+    "gaussian_zero61": lambda shape: GaussianBlur(3.0, 61, shape, "zero"),
+    "gaussian_reflect61": lambda shape: GaussianBlur(3.0, 61, shape, "reflect"),
+}
+MOTIONS = {"motion": lambda shape: motion_blur(shape, IMAGES)}
+NONLINEAR = {
+    "jpeg": lambda shape: jpeg(2),
+    "phase_retrieval": lambda shape: PhaseRetrieval(),
+    "hdr": lambda shape: HDR(),
+}
+SOFT_JPEG = {"soft_jpeg": lambda shape: jpeg(2, "soft")}
+
+SVD_CASES = [
+    *(((3, 8, 8), name, make) for name, make in (WITH_SVD | FACTORS | GAUSSIANS_5).items()),
+    *(((3, 9, 6), name, make) for name, make in (WITH_SVD | FACTORS_3 | GAUSSIANS_5).items()),
+]
+LINEAR_CASES = [
+    *SVD_CASES,
+    *(((3, 16, 16), name, make) for name, make in (WITH_SVD | FACTORS | FACTORS_16 | GAUSSIANS_5).items()),
+    *(((3, size, width), "motion5", motion_5_taps) for size, width in ((8, 8), (16, 16), (17, 15))),
+    *(
+        ((3, 64, 64), name, make)
+        for name, make in (WITH_SVD | FACTORS | FACTORS_16 | GAUSSIANS | GAUSSIANS_61 | MOTIONS).items()
+    ),
+    ((3, 64, 64), "motion61", motion_61_taps),
+    *(((3, 33, 47), name, make) for name, make in (WITH_SVD | GAUSSIANS | MOTIONS).items()),
+]
+ALL_CASES = [
+    *LINEAR_CASES,
+    *(((3, 16, 16), name, make) for name, make in (NONLINEAR | SOFT_JPEG).items()),
+    *(((3, 64, 64), name, make) for name, make in (NONLINEAR | SOFT_JPEG).items()),
+    *(((3, 33, 47), name, make) for name, make in NONLINEAR.items()),
+]
+
+
+def grid(cases):
+    ids = [f"{name}-{shape[1]}x{shape[2]}" for shape, name, _ in cases]
+    return pytest.mark.parametrize("shape, name, make", cases, ids=ids)
+
+
+def random_images(shape, n=len(IMAGES), seed=0):
+    return 2 * torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1
+
+
+def repeated(operator, n):
+    """The operator of the first image for n rows."""
+    return operator.take([0] * n) if hasattr(operator, "take") else operator
+
+
+def dense_matrix(operator, shape):
+    """The matrix (m, d) of the operator of the first image."""
+    d = int(np.prod(shape))
+    columns = repeated(operator, d).A(torch.eye(d, dtype=torch.float64).view(d, *shape))
+    return columns.flatten(1).mT
+
+
+@grid(LINEAR_CASES)
+def test_adjoint(shape, name, make):
+    operator = make(shape).double()
+    x = random_images(shape)
+    y = operator.A(x)
+    u = random_images(y.shape[1:], seed=1)
+    left, right = (y * u).sum((1, 2, 3)), (x * operator.A_adjoint(u)).sum((1, 2, 3))
+    torch.testing.assert_close(left, right, rtol=0, atol=1e-10)
+
+
+@grid(SVD_CASES)
+def test_svd_is_that_of_the_dense_matrix(shape, name, make):
+    operator = repeated(make(shape).double(), 1)
+    matrix = dense_matrix(operator, shape)
+    d = matrix.shape[1]
+    basis = torch.eye(d, dtype=torch.float64).view(d, *shape)
+    v = repeated(operator, d).V(basis).flatten(1).mT
+    torch.testing.assert_close(v.mT @ v, torch.eye(d, dtype=torch.float64), rtol=0, atol=1e-10)
+    vt = repeated(operator, d).V_adjoint(basis).flatten(1).mT
+    torch.testing.assert_close(vt, v.mT, rtol=0, atol=1e-10)
+    singular = operator.mask.expand(1, *shape).flatten()
+    assert (singular >= 0).all()
+    torch.testing.assert_close(matrix @ v.square().sum(0).diag() @ v, matrix @ v, rtol=0, atol=1e-10)
+    # A v_i has norm s_i, and different A v_i are orthogonal: the columns of U are orthonormal
+    gram = (matrix @ v).mT @ (matrix @ v)
+    torch.testing.assert_close(gram, singular.square().diag(), rtol=0, atol=1e-10)
+    sorted_values = singular.sort(descending=True).values[: len(matrix)]
+    torch.testing.assert_close(sorted_values, torch.linalg.svdvals(matrix), rtol=0, atol=1e-10)
+    x = random_images(shape, 1)
+    torch.testing.assert_close(operator.U_adjoint(operator.A(x)), operator.mask * operator.V_adjoint(x))
+
+
+@grid(SVD_CASES)
+def test_prox_and_pseudo_inverse_against_the_dense_matrix(shape, name, make):
+    operator = repeated(make(shape).double(), 1)
+    matrix = dense_matrix(operator, shape)
+    z = random_images(shape, 1)
+    y = operator.A(random_images(shape, 1, seed=2))
+    gamma = 7.0
+    flat_y, flat_z = y.flatten(), z.flatten()
+    system = gamma * matrix.mT @ matrix + torch.eye(len(flat_z), dtype=torch.float64)
+    prox = torch.linalg.solve(system, gamma * matrix.mT @ flat_y + flat_z)
+    torch.testing.assert_close(operator.prox_l2(z, y, gamma).flatten(), prox, rtol=0, atol=1e-10)
+    # deepinv counts singular values below 1e-5 as 0
+    pseudo_inverse = torch.linalg.pinv(matrix, atol=1e-5, rtol=0) @ flat_y
+    torch.testing.assert_close(operator.A_dagger(y).flatten(), pseudo_inverse, rtol=0, atol=1e-10)
+
+
+def test_iterative_prox_and_pseudo_inverse_of_motion_blur():
+    """To conjugate gradients' tolerance: a relative residual of 1e-6 of systems of condition 1 + gamma = 8 and more."""
+    shape = (3, 8, 8)
+    operator = motion_5_taps(shape).double().take([0])
+    matrix = dense_matrix(operator, shape)
+    z, y = random_images(shape, 1), operator.A(random_images(shape, 1, seed=2))
+    system = 7.0 * matrix.mT @ matrix + torch.eye(z.numel(), dtype=torch.float64)
+    prox = torch.linalg.solve(system, 7.0 * matrix.mT @ y.flatten() + z.flatten())
+    torch.testing.assert_close(operator.prox_l2(z, y, 7.0).flatten(), prox, rtol=0, atol=1e-5 * float(prox.norm()))
+    normal_equation = operator.A_adjoint(operator.A(operator.A_dagger(y)) - y)
+    assert normal_equation.norm() < 1e-5 * operator.A_adjoint(y).norm()
+
+
+GRADIENT_CASES = [case for case in ALL_CASES if max(case[0]) <= 17]
+
+
+@grid(GRADIENT_CASES)
+def test_gradient(shape, name, make):
+    operator = repeated(make(shape).double(), 1)
+    x = random_images(shape, 1).requires_grad_()
+    assert torch.autograd.gradcheck(operator.A, (x,), fast_mode=True, atol=1e-6)
+
+
+def test_gradients_are_finite_where_the_modulus_is_zero():
+    x = -torch.ones(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    y = PhaseRetrieval().A(x)
+    assert (y == 0).all()
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert (gradient == 0).all()
+
+
+@grid(ALL_CASES)
+def test_same_result_again_alone_and_after_a_copy(shape, name, make):
+    operator = make(shape).double()
+    x = random_images(shape)
+    y = operator.A(x)
+    assert torch.equal(make(shape).double().A(x), y)
+    for row in range(len(IMAGES)):
+        alone = operator.take([row]) if hasattr(operator, "take") else operator
+        torch.testing.assert_close(alone.A(x[row : row + 1]), y[row : row + 1], rtol=0, atol=1e-12)
+    for other in (copy.deepcopy(operator), cloudpickle.loads(cloudpickle.dumps(operator))):
+        assert torch.equal(other.A(x), y)
+    single = operator.float().A(x.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single, y.float(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [WITH_SVD["random"], MOTIONS["motion"]], ids=["random", "motion"])
+def test_per_image_operators_follow_their_image(make):
+    """The same map whichever images it comes with, in problems of picked and repeated rows, and another per image."""
+    shape = (3, 16, 16)
+    operator = make(shape).double()
+    x = random_images(shape)
+    problem = InverseProblem(operator, GaussianNoise(0.05), operator.A(x), "random", 768, IMAGES)
+    picked = problem.rows([2, 0], n_draws=2)
+    assert picked.images == (7, 7, 0, 0)
+    assert picked.residual(x[[2, 2, 0, 0]]).abs().max() < 1e-12
+    assert picked.with_draws(3).residual(x[[2] * 3 + [0] * 3]).abs().max() < 1e-12
+    same = x[:1].expand(len(IMAGES), -1, -1, -1)
+    assert (operator.A(same)[0] - operator.A(same)[1]).abs().max() > 0.1
+
+
+def test_masks_and_kernels_belong_to_the_image_number():
+    shape = (3, 16, 16)
+    assert torch.equal(inpainting("random", shape, (5,)).mask, inpainting("random", shape, IMAGES).mask[1:2])
+    assert torch.equal(motion_blur(shape, (5,)).kernels, motion_blur(shape, IMAGES).kernels[1:2])
+
+
+@pytest.mark.parametrize("size", [16, 33])
+@pytest.mark.parametrize("hidden", [0.7, 0.92])
+def test_random_masks_hide_the_same_number_of_pixels(size, hidden):
+    operator = inpainting("random", (3, size, size), range(6), hidden)
+    n_hidden = (operator.mask == 0).flatten(1).sum(1)
+    assert (n_hidden == round(hidden * size**2)).all()
+    assert count_observed(operator, torch.zeros(6, 3, size, size)) == 3 * (size**2 - round(hidden * size**2))
+
+
+def test_random_masks_are_uniform():
+    """Each of 64 pixels is hidden in 0.7 of 400 masks, within 5 standard deviations."""
+    frequency = 1 - inpainting("random", (3, 8, 8), range(400)).mask.mean(0)
+    p = round(0.7 * 64) / 64
+    assert (frequency - p).abs().max() < 5 * (p * (1 - p) / 400) ** 0.5
+
+
+@pytest.mark.parametrize("shape, sigma, taps", [((3, 16, 16), 1.0, 5), ((3, 64, 64), 3.0, 61), ((3, 33, 47), 0.4, 9)])
+@pytest.mark.parametrize("padding, mode", [("zero", "constant"), ("reflect", "mirror")])
+def test_gaussian_blur_is_the_direct_convolution(shape, sigma, taps, padding, mode):
+    x = random_images(shape, 1)
+    y = GaussianBlur(sigma, taps, shape, padding).A(x)
+    direct = scipy.ndimage.gaussian_filter(x[0].numpy(), (0, sigma, sigma), mode=mode, radius=(0, taps // 2, taps // 2))
+    np.testing.assert_allclose(y[0], direct, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape, make", [((3, 17, 15), motion_5_taps), ((3, 64, 64), MOTIONS["motion"])])
+def test_motion_blur_is_the_direct_convolution(shape, make):
+    operator = make(shape).double()
+    x = random_images(shape)
+    y = operator.A(x)
+    for i in range(len(x)):
+        direct = scipy.ndimage.convolve(x[i].numpy(), operator.kernels[i].numpy(), mode="mirror")
+        np.testing.assert_allclose(y[i], direct, rtol=0, atol=1e-10)
+
+
+def test_blur_sizes_scale_with_the_resolution():
+    assert [n_taps(height) for height in (256, 128, 64, 512)] == [61, 31, 15, 121]
+    kernel_at_256 = gaussian_blur((3, 256, 256)).A(
+        torch.eye(256, dtype=torch.float64)[128, :, None] * torch.eye(256)[128]
+    )
+    reference = scipy.stats.norm.pdf(np.arange(-30, 31), scale=3)
+    np.testing.assert_allclose(kernel_at_256[128, 98:159], reference * reference[30], rtol=1e-6)
+    assert motion_blur((3, 64, 64), (0,)).kernels.shape == (1, 1, 15, 15)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 16])
+def test_bicubic_is_pillow_s(factor):
+    """To the float32 arithmetic of Pillow."""
+    x = random_images((3, 64, 32), 1)
+    y = super_resolution("bicubic", factor, (3, 64, 32)).A(x)
+    channel = Image.fromarray(x[0, 1].numpy().astype(np.float32))
+    resized = np.array(channel.resize((32 // factor, 64 // factor), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(y[0, 1], resized, rtol=0, atol=1e-5)
+
+
+def test_block_average_and_colorization_are_means():
+    x = random_images((3, 12, 9), 1)
+    average = x.numpy().reshape(1, 3, 4, 3, 3, 3).mean((3, 5))
+    np.testing.assert_allclose(super_resolution("average", 3, (3, 12, 9)).A(x), average, atol=1e-12)
+    np.testing.assert_allclose(Colorization((3, 12, 9)).A(x)[:, 0], x.mean(1), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (3, 33, 47)])
+def test_jpeg_measurement_is_pillow_s_decode(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    y = jpeg(2).measure(torch.from_numpy(pixels).double() / 127.5 - 1)
+    for i in range(2):
+        file = io.BytesIO()
+        Image.fromarray(pixels[i].transpose(1, 2, 0)).save(file, "JPEG", quality=2)
+        decoded = np.array(Image.open(file), dtype=float).transpose(2, 0, 1) / 127.5 - 1
+        assert np.array_equal(y[i].numpy(), decoded)
+
+
+def test_differentiable_jpeg_is_near_the_real_one():
+    """Mean distance 0.024 on these four faces; a wrong range, quality or chroma makes it several times as large."""
+    x = read_images(THUMBNAILS, 0, 4, 64)[0].double()
+    assert (jpeg(2).A(x) - jpeg(2).measure(x)).abs().mean() < 0.04
+
+
+def test_soft_jpeg_quantises_block_dcts():
+    """On grey images: the luminance alone, against scipy's DCT."""
+    grey = np.random.default_rng(0).uniform(-1, 1, (16, 32))
+    y = jpeg(30, "soft").A(torch.from_numpy(grey).expand(1, 3, 16, 32).clone())
+    table = np.array(jpeg_module.LUMINANCE) * 50 / 30
+    expected = np.empty_like(grey)
+    for i in range(0, 16, 8):
+        for j in range(0, 32, 8):
+            u = scipy.fft.dctn((grey[i : i + 8, j : j + 8] + 1) * 127.5 - 128, norm="ortho") / table
+            soft = np.round(u) + (u - np.round(u)) ** 3
+            expected[i : i + 8, j : j + 8] = scipy.fft.idctn(soft * table, norm="ortho") + 128
+    expected = expected.clip(0, 255) / 127.5 - 1
+    np.testing.assert_allclose(y[0].numpy(), np.broadcast_to(expected, (3, 16, 32)), rtol=0, atol=1e-3)
+
+
+def test_soft_jpeg_tables_are_those_of_a_file_of_quality_50():
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG", quality=50)
+    tables = Image.open(file).quantization
+    assert list(tables[0]) == list(np.ravel(jpeg_module.LUMINANCE))
+    assert list(tables[1]) == list(np.ravel(jpeg_module.CHROMINANCE))
+
+
+def test_soft_jpeg_keeps_colours_at_quality_100():
+    """Steps of at least 1 change a pixel of a smooth picture by less than a grey level or two."""
+    x = (
+        torch.linspace(-0.9, 0.9, 32, dtype=torch.float64).expand(1, 3, 32, 32)
+        * torch.tensor([1.0, -0.5, 0.3])[:, None, None]
+    )
+    assert (jpeg(100, "soft").A(x) - x).abs().max() < 4 / 127.5
+
+
+def test_the_data_are_measured_and_the_likelihood_is_not():
+    """The objective's y is the decoded file plus the noise of its stream."""
+    x = read_images(THUMBNAILS, 0, 2, 64)[0]
+    objective = Objective.get_instance()
+    objective.get_seed = lambda **_: 0
+    prior = Prior("faces64")
+    objective.set_data(x, jpeg(2), GaussianNoise(0.05), "jpeg2", prior, ("lpips",), (0, 1), ("a", "b"), 1)
+    stream = NoiseStream(0, "measurement", "jpeg2", (0, 1), dtype=torch.float64)
+    y = jpeg(2).measure(x.double()) + 0.05 * stream.normal(3, 64, 64)
+    assert torch.equal(objective.problem.y, y)
+    assert torch.equal(objective.problem.A(x.double()), jpeg(2).A(x.double()))
+
+
+@pytest.mark.parametrize("height, width", [(16, 16), (64, 64), (33, 47)])
+def test_phase_retrieval_is_the_centred_orthonormal_fft(height, width):
+    x = random_images((3, height, width), 1)
+    y = PhaseRetrieval().A(x)
+    h, w = height // 4, width // 4
+    padded = np.pad((x.numpy() + 1) / 2, ((0, 0), (0, 0), (h, h), (w, w)))
+    spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(padded, axes=(2, 3)), norm="ortho"), axes=(2, 3))
+    np.testing.assert_allclose(y, np.abs(spectrum), rtol=0, atol=1e-12)
+
+
+def test_hdr_saturates():
+    x = torch.tensor([[-1.0, -0.5, -0.2, 0.0, 0.3, 0.5, 0.9]])
+    torch.testing.assert_close(HDR().A(x), torch.tensor([[-1.0, -1.0, -0.4, 0.0, 0.6, 1.0, 1.0]]))
+
+
+# capabilities
+
+
+@pytest.mark.parametrize(
+    "name, make, expected",
+    [
+        *((name, make, {"linear", "svd"}) for name, make in (WITH_SVD | FACTORS | GAUSSIANS_5).items()),
+        ("motion5", motion_5_taps, {"linear"}),
+        *((name, make, set()) for name, make in (NONLINEAR | SOFT_JPEG).items()),
+    ],
+)
+def test_capabilities(name, make, expected):
+    expected = expected | {"differentiable", "gaussian", "image"}
+    if name in ("box", "half", "random"):
+        expected |= {"mask"}
+    found = capabilities(make((3, 64, 64)), GaussianNoise(0.05), Prior("faces64"), "box")
+    assert found == expected
+
+
+def test_a_half_spectrum_is_no_svd():
+    kernel = torch.rand(1, 1, 5, 5)
+    operator = BlurFFT(img_size=(3, 64, 64), filter=kernel / kernel.sum())
+    assert "svd" not in capabilities(operator, GaussianNoise(0.05), Prior("faces64"), "gaussian_blur")
+
+
+def test_poisson_noise_is_not_gaussian():
+    found = capabilities(denoising((3, 64, 64)), PoissonNoise(), Prior("faces64"), "denoising")
+    assert "svd" in found and not found & {"gaussian", "closed_form"}
+
+
+# Poisson noise
+
+
+def poisson_stream(images, task="denoising"):
+    return NoiseStream(0, "measurement", task, images, dtype=torch.float64)
+
+
+def test_poisson_log_likelihood_is_scipy_s():
+    noise, clean = PoissonNoise(0.05), 1.3 * random_images((3, 8, 8))
+    y = noise.sample(clean, poisson_stream(IMAGES))
+    mu = 255 * 0.05 * np.clip((clean.numpy() + 1) / 2, 1e-3, 1)
+    k = (y.numpy() + 1) / 2 * 255 * 0.05
+    np.testing.assert_allclose(k, k.round(), atol=1e-12)
+    assert k.min() == 0 and k.max() > 12.75
+    expected = scipy.stats.poisson.logpmf(k.round(), mu).sum((1, 2, 3))
+    np.testing.assert_allclose(noise.log_likelihood(y, clean), expected, rtol=1e-10)
+    np.testing.assert_allclose(noise.misfit(y, clean, 192), ((k - mu) ** 2 / mu).mean((1, 2, 3)), rtol=1e-10)
+
+
+def test_poisson_counts_have_their_mean_and_variance():
+    """Over 50,000 draws per level, within 5 standard errors: sqrt(mu / n) and sqrt((mu + 2 mu^2) / n)."""
+    noise, n = PoissonNoise(0.05), 50_000
+    for level in (-1.0, -0.5, 0.3, 1.0):
+        clean = torch.full((1, n), level, dtype=torch.float64)
+        k = noise.counts(noise.sample(clean, poisson_stream((0,))))
+        mu = float(noise.intensity(clean)[0, 0])
+        assert abs(float(k.mean()) - mu) < 5 * (mu / n) ** 0.5
+        assert abs(float((k - mu).square().mean()) - mu) < 5 * ((mu + 2 * mu**2) / n) ** 0.5
+
+
+def test_poisson_draws_belong_to_the_image():
+    noise, clean = PoissonNoise(0.05), random_images((3, 8, 8))
+    together = noise.sample(clean, poisson_stream(IMAGES))
+    assert torch.equal(noise.sample(clean[1:2], poisson_stream((5,))), together[1:2])
+
+
+def test_poisson_gradient():
+    noise, clean = PoissonNoise(0.05), 0.9 * random_images((3, 4, 4))
+    y = noise.sample(clean, poisson_stream(IMAGES))
+    assert torch.autograd.gradcheck(lambda a: noise.log_likelihood(y, a), (clean.requires_grad_(),))
+
+
+def test_hidden_pixels_have_no_part_in_a_poisson_problem():
+    """They add a constant to the log-likelihood and nothing to the misfit, its gradient and its mean."""
+    operator, noise = inpainting("half", (3, 8, 8)).double(), PoissonNoise(0.05)
+    x, other = random_images((3, 8, 8)), random_images((3, 8, 8), seed=1)
+    y = noise.sample(operator.A(x), poisson_stream(IMAGES, "half")) * operator.mask
+    problem = InverseProblem(operator, noise, y, "half", count_observed(operator, y), IMAGES)
+    seen = problem.rows([0, 1, 2])
+    seen.y.mul_(1)
+    left = (y[..., :4], x[..., :4])
+    torch.testing.assert_close(problem.misfit(x), noise.misfit(*left, 96))
+    difference = problem.log_likelihood(x) - problem.log_likelihood(other)
+    expected = noise.log_likelihood(*left) - noise.log_likelihood(y[..., :4], other[..., :4])
+    torch.testing.assert_close(difference, expected)
+
+
+# nonlinear blur
+
+
+def published_layout(width):
+    """Names and shapes of the published checkpoint's blurring part, written out, for features of this width."""
+    shapes = {}
+
+    def conv(name, n_in, n_out, size, bias=True):
+        shapes[f"{name}.weight"] = (n_out, n_in, size, size)
+        if bias:
+            shapes[f"{name}.bias"] = (n_out,)
+
+    def residual_blocks(name, numbers):
+        for number in numbers:
+            conv(f"{name}.{number}.conv1", width, width, 3)
+            conv(f"{name}.{number}.conv2", width, width, 3)
+
+    conv("feature_extractor.0", 3, width, 3)
+    conv("feature_extractor.2", width, width, 3)
+    conv("feature_extractor.4", width, width, 3)
+    residual_blocks("feature_extractor", range(6, 16))
+    level = "adapter.model"
+    for depth, (outer, inner) in enumerate([(1, 1), (1, 2), (2, 4), (4, 8), (8, 8)]):
+        conv(f"{level}.down.{int(depth > 0)}", outer * width, inner * width, 4, bias=False)
+        conv(f"{level}.up.1.double_conv.0", 2 * inner * width, outer * width, 5)
+        conv(f"{level}.up.1.double_conv.2", outer * width, outer * width, 5)
+        level += ".submodule"
+    residual_blocks("recon_trunk", range(20))
+    conv("recon_trunk.20", width, 4 * width, 3)
+    conv("recon_trunk.23", width, 4 * width, 3)
+    conv("recon_trunk.26", width, width, 3)
+    conv("recon_trunk.28", width, 3, 3)
+    return shapes
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A narrow network with random weights, in a file of the published layout; its path and its tensors."""
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        name: torch.randn(shape, generator=generator) / max(1, np.prod(shape[1:])) ** 0.5
+        for name, shape in published_layout(2).items()
+    }
+    state["kernel_extractor.model.1.weight"] = torch.zeros(1)
+    path = tmp_path / "GOPRO_wVAE.pth"
+    torch.save(state, path)
+    monkeypatch.setenv("NONLINEAR_BLUR_PATH", str(path))
+    return path, state
+
+
+def reference_blur(state, x, code):
+    """The published network, level inside level, straight from the named tensors; x in [0, 1]."""
+    F = torch.nn.functional
+
+    def conv(name, h, **options):
+        return F.conv2d(
+            h, state[f"{name}.weight"].double(), state.get(f"{name}.bias", torch.zeros(0)).double(), **options
+        )
+
+    def residual(name, h):
+        return h + conv(f"{name}.conv2", conv(f"{name}.conv1", h, padding=1).relu(), padding=1)
+
+    def adapter(level, h):
+        name = "adapter.model" + ".submodule" * level
+        activated = F.leaky_relu(h, 0.2) if level else h
+        weight = state[f"{name}.down.{int(level > 0)}.weight"].double()
+        low = F.conv2d(activated, weight, stride=2, padding=1)
+        low = torch.cat([low, code], 1) if level == 4 else adapter(level + 1, low)
+        for number in (0, 2):
+            low = conv(f"{name}.up.1.double_conv.{number}", low.relu(), padding=2)
+        low = F.interpolate(low.relu(), scale_factor=2, mode="bilinear", align_corners=True)
+        return torch.cat([low, activated], 1) if level else low.tanh()
+
+    h = x
+    for number, stride in ((0, 1), (2, 2), (4, 2)):
+        h = F.leaky_relu(conv(f"feature_extractor.{number}", h, stride=stride, padding=1), 0.1)
+    for number in range(6, 16):
+        h = residual(f"feature_extractor.{number}", h)
+    h = adapter(0, h)
+    for number in range(20):
+        h = residual(f"recon_trunk.{number}", h)
+    for number in (20, 23):
+        h = F.leaky_relu(F.pixel_shuffle(conv(f"recon_trunk.{number}", h, padding=1), 2), 0.1)
+    h = F.leaky_relu(conv("recon_trunk.26", h, padding=1), 0.1)
+    return x + conv("recon_trunk.28", h, padding=1)
+
+
+def test_nonlinear_blur_is_the_published_network(checkpoint):
+    operator = nonlinear_blur((3, 128, 256), IMAGES).double()
+    assert operator.codes.shape == (3, 16, 1, 2)
+    x = random_images((3, 128, 256))
+    blurred = reference_blur(checkpoint[1], (x + 1) / 2, operator.codes)
+    y = operator.A(x)
+    assert 0.1 < (y.abs() < 1).double().mean() and (y - x).abs().max() > 0.1
+    torch.testing.assert_close(y, (2 * blurred - 1).clamp(-1, 1), rtol=0, atol=1e-10)
+    other = operator.take([2, 0])
+    torch.testing.assert_close(other.A(x[[2, 0]]), y[[2, 0]], rtol=0, atol=1e-12)
+    same = x[:1].expand(3, -1, -1, -1)
+    assert (operator.A(same)[0] - operator.A(same)[1]).abs().max() > 1e-3
+
+
+def test_nonlinear_blur_has_one_code_per_image_and_gradients(checkpoint):
+    codes = nonlinear_blur((3, 256, 256), range(100)).codes
+    assert torch.equal(nonlinear_blur((3, 256, 256), (5,)).codes, codes[5:6])
+    n = codes.numel()  # 6400: within 5 standard errors of N(0, 1.2^2)
+    assert abs(float(codes.mean())) < 5 * 1.2 / n**0.5
+    assert abs(float(codes.square().mean()) - 1.44) < 5 * 1.44 * (2 / n) ** 0.5
+    operator = nonlinear_blur((3, 128, 128), (0,)).double()
+    x = 0.5 * random_images((3, 128, 128), 1)
+    assert torch.autograd.gradcheck(operator.A, (x.requires_grad_(),), fast_mode=True, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in operator.parameters())
+    copied = cloudpickle.loads(cloudpickle.dumps(operator))
+    assert torch.equal(copied.A(x), operator.A(x))
+
+
+def test_nonlinear_blur_at_full_width_has_the_published_shapes():
+    with torch.device("meta"):
+        network = KernelWizard()
+    shapes = {published_name(name): tuple(value.shape) for name, value in network.state_dict().items()}
+    assert shapes == published_layout(64)
+
+
+def test_nonlinear_blur_says_what_is_wrong(checkpoint, monkeypatch):
+    path, state = checkpoint
+    with pytest.raises(ValueError, match="multiples of 128, got 64x64"):
+        nonlinear_blur((3, 64, 64), (0,))
+    for wrong in (
+        {name: value for name, value in state.items() if name != "recon_trunk.28.bias"},
+        state | {"recon_trunk.29.bias": torch.zeros(3)},
+        state | {"recon_trunk.28.bias": torch.zeros(4)},
+    ):
+        torch.save(wrong, path)
+        with pytest.raises(ValueError, match=r"GOPRO_wVAE.pth is not the network .* first recon_trunk.2[89].bias"):
+            load_kernel_wizard()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="NONLINEAR_BLUR_PATH"):
+        blur("nonlinear", (3, 128, 128), (0,))
+    monkeypatch.delenv("NONLINEAR_BLUR_PATH")
+    with pytest.raises(FileNotFoundError, match="not given.*download it.*config.yml"):
+        load_kernel_wizard()
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: inpainting("boxes", (3, 16, 16)), "unknown mask 'boxes'; known masks: box"),
+        (lambda: inpainting("random", (3, 16, 16)), "pass the image numbers"),
+        (lambda: inpainting("random", (3, 16, 16), (0,), hidden=1.0), "hidden must lie in"),
+        (lambda: super_resolution("lanczos", 4, (3, 16, 16)), "unknown downsampling 'lanczos'"),
+        (lambda: super_resolution("average", 3, (3, 16, 16)), "factor=3, size 16x16"),
+        (lambda: super_resolution("bicubic", 0, (3, 16, 16)), "factor=0"),
+        (lambda: super_resolution("bicubic", 2.5, (3, 20, 20)), "factor=2.5"),
+        (lambda: blur("median", (3, 16, 16), IMAGES), "unknown blur 'median'"),
+        (lambda: GaussianBlur(1.0, 4, (3, 16, 16)), "odd number of taps"),
+        (lambda: GaussianBlur(1.0, 33, (3, 16, 16)), "below 32, got 33"),
+        (lambda: GaussianBlur(1.0, 5, (3, 16, 16), "wrap"), "unknown padding 'wrap'"),
+        (lambda: MotionBlur(torch.ones(1, 1, 4, 4), (3, 16, 16)), "odd number of taps"),
+        (lambda: jpeg(2, "webp"), "unknown codec 'webp'"),
+        (lambda: jpeg(0), "quality must lie in 1..100, got 0"),
+        (lambda: jpeg(2, "soft").A(torch.zeros(1, 3, 24, 16)), "multiples of 16, got 24x16"),
+        (lambda: PoissonNoise(0), "rate must be positive, got 0"),
+    ],
+)
+def test_bad_input(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
