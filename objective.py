@@ -12,6 +12,8 @@ metrics : names from ``benchmark_utils.metrics.METRICS``, headline first
 images : tuple of n image numbers; an image's number seeds its measurement and its samples
 files : tuple of n names to show
 n_samples : posterior samples drawn per image unless the objective's ``n_samples`` says otherwise
+groups : tuple of lists of rows of x_true, or absent: rows that are scored together, joined along their last axis (the
+    chunks of a track); then ``files`` has one name per group
 A dataset that lacks its files or weights returns ``{"missing": what to do}`` instead and is skipped.
 
 What a solver gets, and returns
@@ -22,7 +24,7 @@ It returns ``samples`` (n_images, n_samples, *signal) on the CPU, ``nfe``, ``vjp
 
 What is scored
 --------------
-One row per image; definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
+One row per image (per group); definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
 scores are means over the samples.
 """
 
@@ -62,7 +64,8 @@ class Objective(BaseObjective):
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
         return missing is not None, missing
 
-    def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples):
+    def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None):
+        self.groups = groups or [[i] for i in range(len(images))]
         self.x_true, self.prior, self.metrics, self.files = x_true, prior, metrics, files
         self.seed = self.get_seed(use_repetition=True)
         self.draws_per_image = self.n_samples or n_samples
@@ -95,16 +98,20 @@ class Objective(BaseObjective):
         }
         posterior = self._exact_posterior()
         rows = []
-        for i, draws in enumerate(samples):
-            scores = self._image_scores(i, draws)
+        for i, group in enumerate(self.groups):
+            draws = joined(samples[group])
+            scores = self._image_scores(i, draws, joined(self.x_true[group]))
             if posterior is not None:
-                scores |= exactness(draws.to(posterior.mean), posterior.mean[i], posterior.trace_cov[i])
+                mean, trace_cov = joined(posterior.mean[group]), posterior.trace_cov[group].sum()
+                scores |= exactness(draws.to(mean), mean, trace_cov)
             if "sliced_wasserstein" in self.metrics:
                 scores |= self._mixture_scores(i, draws)
-            if math.isfinite(ess[i]):
-                scores["ess"] = ess[i]
+            smallest_ess = min(ess[row] for row in group)
+            if math.isfinite(smallest_ess):
+                scores["ess"] = smallest_ess
             row = {name: scores[name] for name in self.metrics}  # benchopt shows the first column by default
-            row |= scores | {"image": self.problem.images[i], "file": self.files[i]} | cost
+            row |= scores | {"image": self.problem.images[group[0]], "file": self.files[i]} | cost
+            row |= {"task": self.problem.task, "headline": self.metrics[0]}
             rows.append(row)
         return rows
 
@@ -128,8 +135,7 @@ class Objective(BaseObjective):
             "mode_tv": mode_total_variation(prior.responsibilities(draws), posterior.weights[0]),
         }
 
-    def _image_scores(self, i, draws):
-        truth = self.x_true[i]
+    def _image_scores(self, i, draws, truth):
         values = {}
         for name in self.metrics:
             if name == "data_misfit":
@@ -142,6 +148,8 @@ class Objective(BaseObjective):
         if len(draws) > 1 and "psnr" in values:
             row["psnr_mean"] = float(psnr_score(draws.mean(0, keepdim=True), truth))
             row["spread"] = float(draws.std(0).square().mean().sqrt())
+        if len(draws) > 1 and "si_sdri_all" in values:
+            row["si_sdri_mean"] = float(METRICS["si_sdri_all"].score(draws.mean(0, keepdim=True), truth))
         return row
 
     def save_final_results(self, samples, **_):
@@ -149,6 +157,8 @@ class Objective(BaseObjective):
         if "image" not in self.problem.capabilities:
             return None
         observation = self.problem.y
+        if self.problem.task == "phase_retrieval":
+            observation = spectrum_picture(observation, self.problem.noise.std)
         pictures = {"truth": self.x_true, "observation": observation, "sample": samples[:, 0]}
         return {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
 
@@ -171,6 +181,17 @@ class Objective(BaseObjective):
 
     def __setstate__(self, state):
         pass
+
+
+def joined(parts):
+    """Parts (k, ..., length) of one signal as (..., k length)."""
+    return torch.cat(list(parts), -1)
+
+
+def spectrum_picture(moduli, noise_std):
+    """Moduli (n, C, H, W) on a logarithmic scale in units of the noise, each image scaled to [-1, 1]."""
+    logarithm = (moduli.clamp(min=0) / noise_std).log1p()
+    return 2 * logarithm / logarithm.amax((1, 2, 3), keepdim=True) - 1
 
 
 def to_uint8(batch):

@@ -19,12 +19,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 ASSETS = Path(__file__).parents[1] / "assets"
+CHECKPOINT_STARTS = (b"PK", b"\x80\x02")  # of torch's zip format and of the one before it
 USER_PATHS = {
     "ffhq": "folder of FFHQ images",
     "imagenet": "folder of ImageNet validation JPEGs",
     "ffhq256": "checkpoint of the prior ffhq256",
     "imagenet256": "checkpoint of the prior imagenet256",
     "nonlinear_blur": "checkpoint of the nonlinear blur",
+    "slakh2100": "folder of Slakh2100 tracks",
+    "slakh_msdm": "checkpoint of the prior slakh_msdm",
+    "slakh_isdm": "folder of the four checkpoints of the prior slakh_isdm",
 }
 
 
@@ -96,18 +100,23 @@ def cache_folder():
     return Path(folder).expanduser()
 
 
-def read_checkpoint(path):
-    """The tensors of a torch checkpoint, read without running code from it.
+def load_checkpoint(path, **options):
+    """What a torch checkpoint holds, read without running code from it; ``options`` go to ``torch.load``.
 
-    Raises ValueError, naming the file, if it is truncated, is no checkpoint or holds something else.
+    Raises ValueError, naming the file, if it is truncated, is no checkpoint or holds more than tensors and numbers.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, **options)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{path} cannot be read as a torch checkpoint: it is truncated or another kind of file. "
             f"Fetch it again. ({type(error).__name__}: {error})"
         ) from error
+
+
+def read_checkpoint(path):
+    """The tensors of a torch checkpoint that holds nothing else; raises ValueError, naming the file."""
+    state = load_checkpoint(path)
     if not (isinstance(state, dict) and all(torch.is_tensor(value) for value in state.values())):
         raise ValueError(f"{path} is not a dictionary of tensors: give the file with the bare network weights")
     return state

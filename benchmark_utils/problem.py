@@ -36,6 +36,17 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True)
+class NoNoise(GaussianNoise):
+    """A measurement without noise, to which the likelihood grants the standard deviation ``std`` all the same.
+
+    For music source separation, as MGDM (Janati et al. 2025, https://arxiv.org/abs/2502.03332, section 5), std 1e-4.
+    """
+
+    def sample(self, clean, stream):
+        return clean
+
+
+@dataclass(frozen=True)
 class PoissonNoise:
     """Photon counts: ``k ~ Poisson(mu)`` with ``mu = 255 rate clamp((A(x) + 1) / 2, 1e-3, 1)``.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from pandas import isna
 from pandas.api.types import is_numeric_dtype
 from PIL import Image
 
@@ -18,13 +19,13 @@ from benchmark_utils.hub import asset
 from benchmark_utils.metrics import METRICS, Metric, mean_and_ci
 
 # dataset parameters that only choose which images or which random problems are run: not part of a task
-SHARD_PARAMETERS = ("first", "n_images", "seed")
-NOT_SCORES = {"image", "file", "task"}
+SHARD_PARAMETERS = ("first", "n_images", "n_problems", "seed")
 COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
 EXACTNESS = ("sliced_wasserstein", "mean_error", "variance_ratio", "mode_tv")
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 MISSING = "–"
 FIGURE_SPACE = "\u2007"  # as wide as a digit, and before the digits in text order
+NO_BREAK_SPACE = "\u00a0"
 NO_CLOSED_FORM = "no task with a closed form"
 NO_PICTURES = "no pictures"
 
@@ -49,14 +50,14 @@ PICTURE_COLUMNS = 8
 
 
 class Score(NamedTuple):
-    """Mean over n images and the half-width of its 95 % confidence interval (NaN if n = 1)."""
+    """Mean over n images and half-width of its 95 % confidence interval (NaN if n = 1)."""
 
     mean: float
     half_width: float
     n: int
 
     def __str__(self):
-        if np.isnan(self.half_width):
+        if not self.half_width > 1e-12 * abs(self.mean):  # one image, or the same value for all
             return format_number(self.mean)
         decimals = count_decimals(self.mean)
         return f"{self.mean:.{decimals}f} ± {self.half_width:.{decimals}f}"
@@ -72,10 +73,11 @@ class Cell(NamedTuple):
 
 @dataclass
 class Table:
-    """Rows of cells with the task they belong to and the definitions a reader needs."""
+    """Rows of cells with what a reader needs: the task, how to read it, ``{label: definition}`` of its columns."""
 
     title: str
     notes: list
+    definitions: dict
     columns: list
     rows: list
 
@@ -128,8 +130,7 @@ def rows_of(df, task):
 def metrics_of(rows):
     """Names of the numeric scores that these rows have, in the order of the objective."""
     columns = [c for c in rows.columns if c.startswith("objective_") and is_numeric_dtype(rows[c])]
-    names = [c.removeprefix("objective_") for c in columns if rows[c].notna().any()]
-    return [name for name in names if name not in NOT_SCORES]
+    return [c.removeprefix("objective_") for c in columns if rows[c].notna().any() and c != "objective_image"]
 
 
 def metric(name):
@@ -138,11 +139,8 @@ def metric(name):
 
 
 def headline(rows):
-    """The score that ranks the solvers of a task: its first one that has a better direction."""
-    ranked = [name for name in metrics_of(rows) if metric(name).direction and name not in COSTS]
-    if not ranked:
-        raise ValueError(f"{rows['dataset_name'].iloc[0]} has no score with a direction in benchmark_utils.metrics")
-    return ranked[0]
+    """The score that ranks the solvers of a task: the first one of its dataset's list."""
+    return rows["objective_headline"].iloc[0]
 
 
 def _unit_columns(rows):
@@ -213,15 +211,26 @@ def _best(summary, name):
     return max(found, key=lambda score: direction * score.mean) if direction and found else None
 
 
+def _counts(summary):
+    """Number of images of each solver."""
+    return {solver: max(score.n for score in row.values()) for solver, row in summary.items()}
+
+
 def _interval_note(rows):
-    n_repetitions = rows["idx_rep"].nunique()
-    units = "problems" if "p_dataset_seed" in _unit_columns(rows) else "images"
+    n_repetitions, found = rows["idx_rep"].nunique(), set(_counts(scores(rows)).values())
+    n = found.pop() if len(found) == 1 else "n"
+    units = "problems" if rows["objective_task"].iloc[0] in ("mixture", "gaussian") else "images"
     averaged = f", after averaging {n_repetitions} repetitions of each" if n_repetitions > 1 else ""
-    return f"mean ± 1.96 sd / √n over the n {units} (95 % confidence){averaged}"
+    return f"mean ± 1.96 sd / √n (95 % confidence) over {n} {units}{averaged}"
 
 
 def _definitions(names):
-    return "; ".join(f"{metric(name).label}: {metric(name).definition}" for name in names)
+    return {metric(name).label: metric(name).definition for name in names}
+
+
+def definitions_text(definitions):
+    """Definitions as one line."""
+    return "; ".join(f"{label}: {definition}" for label, definition in definitions.items())
 
 
 # Tables
@@ -231,23 +240,22 @@ def leaderboard(df, task):
     """Scores and costs of every solver of a task, best first."""
     rows = rows_of(df, task)
     summary, first, measured = scores(rows), headline(rows), metrics_of(rows)
-    quality = [name for name in measured if name not in COSTS and not name.endswith("_floor")]
+    others = [name for name in measured if name not in (first, *COSTS) and not name.endswith("_floor")]
+    quality = [first, *others]
+    costs = [name for name in COSTS if name in measured]
     best = {name: _best(summary, name) for name in quality}
+    counts = _counts(summary)
+    unequal = len(set(counts.values())) > 1
     body = []
     for rank, solver in enumerate(ranking(summary, first), 1):
         row = summary[solver]
         cells = [Cell(str(rank), rank), Cell(solver)]
         cells += [_score_cell(row, name, best[name]) for name in quality]
-        cells += [_cost_cell(row, name) for name in COSTS]
-        n = max(score.n for score in row.values())
-        body.append([*cells, Cell(str(n), n)])
-    notes = [
-        f"{_interval_note(rows)}; sorted by {metric(first).label}, best in bold; ↑ higher is better, ↓ lower",
-        _definitions(quality),
-        _definitions(COSTS),
-    ]
-    columns = ["#", "solver", *map(_heading, [*quality, *COSTS]), "n"]
-    return Table(task, notes, columns, body)
+        cells += [_cost_cell(row, name) for name in costs]
+        body.append([*cells, Cell(str(counts[solver]), counts[solver])] if unequal else cells)
+    notes = [f"{_interval_note(rows)}; sorted by {metric(first).label}, best in bold; ↑ higher is better, ↓ lower"]
+    columns = ["#", "solver", *map(_heading, [*quality, *costs]), *(["n"] if unequal else [])]
+    return Table(task, notes, _definitions([*quality, *costs]), columns, body)
 
 
 def exactness_tasks(df):
@@ -260,7 +268,7 @@ def exactness(df, task):
     """Distance to the exact posterior of every solver of a task, below the floor that exact draws reach."""
     if task == NO_CLOSED_FORM:
         remedy = "needs a prior with a closed form and several draws, e.g. prior=faces64_mfa and n_samples=8"
-        return Table(task, [], ["note"], [[Cell(f"distance to the exact posterior: {remedy}")]])
+        return Table(task, [], {}, ["note"], [[Cell(f"distance to the exact posterior: {remedy}")]])
     rows = rows_of(df, task)
     summary, measured = scores(rows), metrics_of(rows)
     shown = [name for name in EXACTNESS if name in measured]
@@ -274,11 +282,9 @@ def exactness(df, task):
         row = summary[solver]
         cells = [*(_score_cell(row, name) for name in shown), *(_cost_cell(row, name) for name in costs)]
         body.append([Cell(str(rank), rank), Cell(solver), *cells])
-    notes = [
-        f"{_interval_note(rows)}; first row: what as many exact draws reach, their own Monte-Carlo error",
-        _definitions([*shown, *(f"{name}_floor" for name in floors)]),
-    ]
-    return Table(task, notes, ["#", "solver", *map(_heading, [*shown, *costs])], body)
+    notes = [f"{_interval_note(rows)}; first row: what as many exact draws reach, their own Monte-Carlo error"]
+    definitions = _definitions([*shown, *(f"{name}_floor" for name in floors), *costs])
+    return Table(task, notes, definitions, ["#", "solver", *map(_heading, [*shown, *costs])], body)
 
 
 @functools.cache
@@ -295,12 +301,12 @@ def mgdm_tables():
 def paper_comparison(df, task):
     """Measured scores beside those published with MGDM, and their difference in units of the combined interval."""
     rows = rows_of(df, task)
-    setting = {name: rows[name].iloc[0] for name in ("p_dataset_prior", "p_dataset_noise_std") if name in rows}
-    prior, noise_std = setting.get("p_dataset_prior"), setting.get("p_dataset_noise_std")
-    paper_task = MGDM_TASKS.get(rows["objective_task"].iloc[0])
-    if prior not in MGDM_PRIORS or paper_task is None or noise_std != MGDM_NOISE_STD:
+    setting = rows.iloc[0]
+    prior, paper_task = setting.get("p_dataset_prior"), MGDM_TASKS.get(setting["objective_task"])
+    same_noise = setting.get("p_dataset_noise_std") == MGDM_NOISE_STD and isna(setting.get("p_dataset_poisson_rate"))
+    if prior not in MGDM_PRIORS or paper_task is None or not same_noise:
         applies = f"published: the ten tasks with prior {', '.join(MGDM_PRIORS)} and noise_std {MGDM_NOISE_STD}"
-        return Table(task, [], ["note"], [[Cell(f"no published number applies to {task}; {applies}")]])
+        return Table(task, [], {}, ["note"], [[Cell(f"no published number applies to {task}; {applies}")]])
     summary = scores(rows)
     body = []
     for solver in ranking(summary, headline(rows)):
@@ -325,7 +331,9 @@ def paper_comparison(df, task):
         "difference: (measured - published) / √(CI² + CI²), a published CI below 0.005 taken as 0.005; "
         "within ±1 the two agree",
     ]
-    return Table(task, notes, ["#", "solver", "score", "published", "measured", "difference / CI", "n"], body)
+    definitions = _definitions(("lpips", "psnr", "ssim"))
+    columns = ["#", "solver", "score", "published", "measured", "difference / CI", "n"]
+    return Table(task, notes, definitions, columns, body)
 
 
 def _whole_width(cell):
@@ -333,25 +341,31 @@ def _whole_width(cell):
     return 0 if cell.value is None else len(re.match(r"[-+]?\d*", cell.text)[0])
 
 
-def _page_cell(cell, width):
-    if cell.value is None:
-        return cell.text
-    if cell.text.isdecimal():
-        return int(cell.text)  # a bare number sorts as one
-    text = FIGURE_SPACE * (width - _whole_width(cell)) + cell.text
-    return f"**{text}**" if cell.best else text
+def _page_column(name, cells):
+    """Cells of a column with the points of their numbers below each other, as wide as the heading at least."""
+    whole = max(_whole_width(cell) for cell in cells)
+    indent = max(0, len(name) + 2 - max(len(cell.text) for cell in cells))
+    texts = []
+    for cell in cells:
+        text = cell.text.replace(" ", NO_BREAK_SPACE)
+        if cell.value is not None:
+            text = FIGURE_SPACE * (indent + whole - _whole_width(cell)) + text
+        texts.append(f"**{text}**" if cell.best else text)
+    return texts
 
 
 def page_table(table):
     """A benchopt table plot: (metadata, rows).
 
-    The page sorts cells such as ``0.12 ± 0.01`` as text, so their whole parts are padded to the same width.
+    The page sorts cells such as ``0.12 ± 0.01`` as text, so their whole parts are padded to the same width; it
+    sets the width of a column by its longest word.
     """
-    widths = [max(_whole_width(cell) for cell in column) for column in zip(*table.rows, strict=True)]
-    rows = [[_page_cell(cell, width) for cell, width in zip(row, widths, strict=True)] for row in table.rows]
+    columns = zip(*table.rows, strict=True)
+    padded = [_page_column(name, cells) for name, cells in zip(table.columns, columns, strict=True)]
+    rows = [list(row) for row in zip(*padded, strict=True)]
     metadata = {
-        "title": "\n".join([table.title, *table.notes]),
-        "columns": table.columns,
+        "title": "\n".join([table.title, *table.notes, definitions_text(table.definitions)]).rstrip(),
+        "columns": [name.replace(" ", NO_BREAK_SPACE) for name in table.columns],
         "default_order_column": 0,
         "default_order_ascending": True,
     }

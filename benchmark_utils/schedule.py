@@ -26,6 +26,16 @@ class NoiseSchedule:
         betas = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
         return cls((1 - betas).cumprod(0))
 
+    @classmethod
+    def karras(cls, sigma_min, sigma_max, rho, T=1000):
+        """``abar_t = 1 / (1 + sigma_t^2)`` for sigma_1..sigma_T uniform in ``sigma^(1 / rho)``.
+
+        The grid of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 5).
+        """
+        ends = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+        sigma = torch.linspace(*ends, T, dtype=torch.float64) ** rho
+        return cls(1 / (1 + sigma**2))
+
     def abar(self, t):
         """``abar_t``: a float for an int ``t``, a float64 tensor for an (n,) tensor of levels."""
         return self.table.to(t.device)[t] if torch.is_tensor(t) else self._abar[t]

@@ -7,7 +7,7 @@ analysers with isotropic noise, ``sum_k w_k N(mu_k, W_k W_k^T + s_k^2 I)`` (Ghah
 algorithm for mixtures of factor analyzers"; Richardson & Weiss 2018, https://arxiv.org/abs/1805.12462), fitted to
 the training images and their mirror images: k-means on the images reduced to 16 x 16, probabilistic PCA of each
 cluster, then EM steps for the mixture (Tipping & Bishop 1999, "Mixtures of probabilistic principal component
-analysers", appendix C), none of which forms a d x d matrix. About 15 s per EM step on one core.
+analysers", appendix C), none of which forms a d x d matrix. About 20 s per EM step on one core.
 """
 
 import argparse

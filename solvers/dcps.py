@@ -10,7 +10,7 @@ class Solver(PosteriorSampler):
     """DCPS: "Divide-and-Conquer Posterior Sampling for Denoising Diffusion Priors",
     Janati, Moufad, Durmus, Moulines and Olsson, NeurIPS 2024, https://arxiv.org/abs/2403.11407
 
-    The levels are cut at ``n_blocks + 1`` uniform times. In the block that ends at level k the state is guided by
+    The ``n_steps`` levels are cut into ``n_blocks`` blocks. In the block that ends at level k the state is guided by
     the potential ``g_k(x_k) = N(sqrt(abar_k) y; A x_k, sigma^2 I)``. A block starts with ``n_langevin`` tamed
     Langevin steps on ``p_t(x) g_k(DDIM move of x to k)``; then each step from t to s draws
       x_s ~ N(m, diag e^(2 rho)),   fitted to p(x_s | x_t) E[g_k(x_k) | x_s], p being DDPM's kernel
@@ -43,18 +43,16 @@ class Solver(PosteriorSampler):
 
     def skip(self, problem, prior, **_):
         if "linear" not in problem.capabilities and problem.task != "jpeg2":
-            return True, f"{self.name} needs a linear operator (or JPEG), which {problem.task} with {prior.name} has not"
+            return True, f"{self.name} needs linear, or JPEG, which {problem.task} with {prior.name} has not"
         return super().skip(problem=problem, prior=prior)
 
     def sample(self, problem, prior, noise):
-        schedule = prior.schedule
-        levels = schedule.grid(self.n_steps)[:-1]  # down to level 1, which is denoised at the end
-        cuts = [round(b * schedule.T / self.n_blocks) for b in range(self.n_blocks)]
-        x, k = noise.normal(*prior.event_shape), None
-        for t, s in self.progress(list(pairwise(levels))):
-            end = max(cut for cut in cuts if cut <= s)
-            if end != k:
-                k = end
+        levels = prior.schedule.grid(self.n_steps)
+        cuts = [levels[self.n_steps * block // self.n_blocks] for block in range(self.n_blocks + 1)]
+        x = noise.normal(*prior.event_shape)
+        for t, s in self.progress(list(pairwise(levels[:-1]))):
+            k = max(cut for cut in cuts if cut <= s)
+            if t in cuts:
                 x = self.langevin(problem, prior, noise, x, t, k)
             x = self.sample_x_s(problem, prior, noise, x, t, s, k)
         return prior.denoise(x, 1)

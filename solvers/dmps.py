@@ -17,11 +17,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "scale": [None]}
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian"}
-    PRESETS = {
-        ("*", "*"): {"n_steps": 1000, "scale": 1.75},  # released configurations, every task
-        ("mixture", "*"): {"scale": 1.0},
-        ("gaussian", "*"): {"scale": 1.0},
-    }
+    PRESETS = {("*", "*"): {"n_steps": 1000, "scale": 1.75}}  # released configurations, every task
 
     def sample(self, problem, prior, noise):
         schedule, operator = prior.schedule, problem.operator

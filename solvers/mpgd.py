@@ -23,7 +23,8 @@ class Solver(PosteriorSampler):
     PRESETS = {
         ("*", "*"): {"n_steps": 100, "scale": 4.0, "eta": 0.5},  # released code: FFHQ, sr4, no projection
         ("*", "gaussian_blur"): {"scale": 10.0},  # released code
-        ("gaussian", "*"): {"scale": 0.1},  # chosen here for values of size 1 in a few dimensions
+        ("mixture", "*"): {"scale": 1.0},  # chosen here, out of 0.1, 0.5, 1 and 4
+        ("gaussian", "*"): {"scale": 0.1},  # chosen here, for a few values of size 1
     }
 
     def sample(self, problem, prior, noise):

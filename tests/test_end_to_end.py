@@ -1,9 +1,11 @@
 """What a user runs: benchopt in a copy of the benchmark, its rows, its cache and its failures."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +120,27 @@ def test_an_altered_asset_is_refused(copy_of_benchmark):
     weights.write_bytes(weights.read_bytes()[:-100])
     code, output = benchopt(copy_of_benchmark, "run", ".", "-s", "ddnm", "-d", CLOSED, "--no-plot")
     assert code != 0 and "truncated or altered" in output
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_from_its_finished_cells(copy_of_benchmark):
+    arguments = ["run", ".", "-s", "ddnm[n_steps=3]", "-s", "mgdm", "-d", CLOSED, "--no-plot"]
+    executable = Path(sys.executable).parent / "benchopt"
+    with open(copy_of_benchmark / "log", "w") as log:
+        process = subprocess.Popen([executable, *arguments], cwd=copy_of_benchmark, stdout=log, stderr=log)
+        deadline = time.monotonic() + 120
+        while "ddnm[n_steps=3]: done" not in plain((copy_of_benchmark / "log").read_text()):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.2)
+        process.kill()
+        process.wait()
+    assert not list((copy_of_benchmark / "outputs").glob("*.parquet"))
+    arguments[arguments.index("mgdm")] = "pseudo_inverse"
+    code, output = benchopt(copy_of_benchmark, *arguments)
+    assert code == 0
+    assert "ddnm[n_steps=3]: done (cached)" in plain(output) and "pseudo_inverse: done" in plain(output)
+
+
+def plain(text):
+    """Terminal output without colours, and with single spaces."""
+    return re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))

@@ -11,7 +11,6 @@ import scipy.ndimage
 import scipy.stats
 import torch
 from deepinv.physics import BlurFFT
-from helpers import identity
 from PIL import Image
 
 from benchmark_utils.images import THUMBNAILS, read_images
@@ -110,7 +109,7 @@ def grid(cases):
     return pytest.mark.parametrize("shape, name, make", cases, ids=ids)
 
 
-def random_images(shape, n=len(IMAGES), seed=0):
+def random_images(shape, n=3, seed=0):
     return 2 * torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1
 
 
@@ -148,14 +147,15 @@ def test_svd_is_that_of_the_dense_matrix(shape, name, make):
     torch.testing.assert_close(vt, v.mT, rtol=0, atol=1e-10)
     singular = operator.mask.expand(1, *shape).flatten()
     assert (singular >= 0).all()
-    torch.testing.assert_close(matrix @ v.square().sum(0).diag() @ v, matrix @ v, rtol=0, atol=1e-10)
     # A v_i has norm s_i, and different A v_i are orthogonal: the columns of U are orthonormal
     gram = (matrix @ v).mT @ (matrix @ v)
     torch.testing.assert_close(gram, singular.square().diag(), rtol=0, atol=1e-10)
     sorted_values = singular.sort(descending=True).values[: len(matrix)]
     torch.testing.assert_close(sorted_values, torch.linalg.svdvals(matrix), rtol=0, atol=1e-10)
     x = random_images(shape, 1)
-    torch.testing.assert_close(operator.U_adjoint(operator.A(x)), operator.mask * operator.V_adjoint(x))
+    y, spectrum = operator.A(x), operator.mask * operator.V_adjoint(x)
+    torch.testing.assert_close(operator.U(spectrum), y, rtol=0, atol=1e-10)
+    torch.testing.assert_close(operator.U_adjoint(y), spectrum, rtol=0, atol=1e-10)
 
 
 @grid(SVD_CASES)
@@ -175,16 +175,20 @@ def test_prox_and_pseudo_inverse_against_the_dense_matrix(shape, name, make):
 
 
 def test_iterative_prox_and_pseudo_inverse_of_motion_blur():
-    """To conjugate gradients' tolerance: a relative residual of 1e-6 of systems of condition 1 + gamma = 8 and more."""
+    """Conjugate gradients: the prox, of condition 8, converges; of the pseudo-inverse the normal equation is tested."""
     shape = (3, 8, 8)
-    operator = motion_5_taps(shape).double().take([0])
+    operator = motion_5_taps(shape).double()
+    z, x = random_images(shape), random_images(shape, seed=2)
+    y = operator.A(x)
+    prox, pseudo_inverse = operator.prox_l2(z, y, 7.0), operator.A_dagger(y)
     matrix = dense_matrix(operator, shape)
-    z, y = random_images(shape, 1), operator.A(random_images(shape, 1, seed=2))
-    system = 7.0 * matrix.mT @ matrix + torch.eye(z.numel(), dtype=torch.float64)
-    prox = torch.linalg.solve(system, 7.0 * matrix.mT @ y.flatten() + z.flatten())
-    torch.testing.assert_close(operator.prox_l2(z, y, 7.0).flatten(), prox, rtol=0, atol=1e-5 * float(prox.norm()))
-    normal_equation = operator.A_adjoint(operator.A(operator.A_dagger(y)) - y)
-    assert normal_equation.norm() < 1e-5 * operator.A_adjoint(y).norm()
+    system = 7.0 * matrix.mT @ matrix + torch.eye(z[0].numel(), dtype=torch.float64)
+    expected = torch.linalg.solve(system, 7.0 * matrix.mT @ y[0].flatten() + z[0].flatten())
+    torch.testing.assert_close(prox[0].flatten(), expected, rtol=0, atol=1e-8)
+    normal_equation = operator.A_adjoint(operator.A(pseudo_inverse) - y)
+    assert normal_equation.norm() < 1e-3 * operator.A_adjoint(y).norm()
+    alone = operator.take([1])
+    torch.testing.assert_close(alone.prox_l2(z[1:2], y[1:2], 7.0), prox[1:2], rtol=0, atol=1e-8)
 
 
 GRADIENT_CASES = [case for case in ALL_CASES if max(case[0]) <= 17]
@@ -279,11 +283,11 @@ def test_motion_blur_is_the_direct_convolution(shape, make):
 
 def test_blur_sizes_scale_with_the_resolution():
     assert [n_taps(height) for height in (256, 128, 64, 512)] == [61, 31, 15, 121]
-    kernel_at_256 = gaussian_blur((3, 256, 256)).A(
-        torch.eye(256, dtype=torch.float64)[128, :, None] * torch.eye(256)[128]
-    )
+    point = torch.zeros(1, 1, 256, 256, dtype=torch.float64)
+    point[..., 128, 128] = 1
     reference = scipy.stats.norm.pdf(np.arange(-30, 31), scale=3)
-    np.testing.assert_allclose(kernel_at_256[128, 98:159], reference * reference[30], rtol=1e-6)
+    y = gaussian_blur((1, 256, 256)).A(point)
+    np.testing.assert_allclose(y[0, 0, 98:159, 98:159], np.outer(reference, reference), rtol=0, atol=1e-8)
     assert motion_blur((3, 64, 64), (0,)).kernels.shape == (1, 1, 15, 15)
 
 
@@ -459,8 +463,6 @@ def test_hidden_pixels_have_no_part_in_a_poisson_problem():
     x, other = random_images((3, 8, 8)), random_images((3, 8, 8), seed=1)
     y = noise.sample(operator.A(x), poisson_stream(IMAGES, "half")) * operator.mask
     problem = InverseProblem(operator, noise, y, "half", count_observed(operator, y), IMAGES)
-    seen = problem.rows([0, 1, 2])
-    seen.y.mul_(1)
     left = (y[..., :4], x[..., :4])
     torch.testing.assert_close(problem.misfit(x), noise.misfit(*left, 96))
     difference = problem.log_likelihood(x) - problem.log_likelihood(other)
@@ -507,10 +509,11 @@ def published_layout(width):
 def checkpoint(tmp_path, monkeypatch):
     """A narrow network with random weights, in a file of the published layout; its path and its tensors."""
     generator = torch.Generator().manual_seed(0)
-    state = {
-        name: torch.randn(shape, generator=generator) / max(1, np.prod(shape[1:])) ** 0.5
-        for name, shape in published_layout(2).items()
-    }
+    state = {}
+    for name, shape in published_layout(2).items():
+        scale = (2 / np.prod(shape[1:])) ** 0.5 if len(shape) == 4 else 0.1
+        scale *= 0.1 if ".conv2." in name else 1.0  # thirty residual blocks in a row
+        state[name] = scale * torch.randn(shape, generator=generator)
     state["kernel_extractor.model.1.weight"] = torch.zeros(1)
     path = tmp_path / "GOPRO_wVAE.pth"
     torch.save(state, path)

@@ -13,15 +13,7 @@ class DenseSVD(DecomposablePhysics):
 
     def __init__(self, left, singular_values, right):
         m, d = len(left), len(right)
-        # deepinv's own defaults for the four maps are lambdas, which cannot be pickled
-        super().__init__(
-            U=self.U,
-            U_adjoint=self.U_adjoint,
-            V=self.V,
-            V_adjoint=self.V_adjoint,
-            img_size=(d,),
-            mask=F.pad(singular_values, (0, d - m))[None],
-        )
+        super().__init__(img_size=(d,), mask=F.pad(singular_values, (0, d - m))[None])
         self.register_buffer("left", left)
         self.register_buffer("right", right)
 
@@ -39,7 +31,7 @@ class DenseSVD(DecomposablePhysics):
 
 
 def random_svd(m, d, generator):
-    """The random operator of MCGDiff (Cardoso et al. 2024, https://arxiv.org/abs/2308.07983, appendix B.3).
+    """The random operator of MCGDiff (Cardoso et al. 2024, https://arxiv.org/abs/2308.07983, section 5).
 
     The singular vectors are those of a standard normal (m, d) matrix, the singular values sorted draws of U[0, 1].
     Raises ValueError unless 1 <= m <= d.

@@ -1,0 +1,29 @@
+from functools import partial
+
+from deepinv.sampling import DPS
+
+from benchmark_utils.deepinv_adapter import UnitRangeDenoiser, sample_one_by_one
+from benchmark_utils.sampler import PosteriorSampler
+
+
+class Solver(PosteriorSampler):
+    """DPS as deepinv ships it, ``deepinv.sampling.DPS``, for comparison with ``dps``.
+    Method: "Diffusion Posterior Sampling for General Noisy Inverse Problems",
+    Chung, Kim, McCann, Klasky and Ye, ICLR 2023, https://arxiv.org/abs/2209.14687
+    Library: "DeepInverse", Tachella et al., https://deepinv.github.io
+
+    Here ``weight`` times the gradient of ``||y - A(D(x_t))||`` is part of the score, so that a DDPM step multiplies it
+    by about beta_t: the paper's step is the same at all levels. The schedule is the continuous one (beta from 0.1 to
+    20), the denoised image is clipped to [-1, 1] while its range is [0, 1], and each step evaluates the denoiser twice.
+    Here it runs on images in [0, 1], one image and draw at a time.
+    """
+
+    name = "deepinv_dps"
+    parameters = {"n_steps": [None], "weight": [None]}
+    test_config = {"n_steps": 3}
+    needs = {"linear", "gaussian", "image"}
+    PRESETS = {("*", "*"): {"n_steps": 1000, "weight": 1.0}}  # the class's defaults
+
+    def sample(self, problem, prior, noise):
+        model = DPS(UnitRangeDenoiser(prior), num_steps=self.n_steps, weight=self.weight, device=noise.device)
+        return sample_one_by_one(partial(model, x_init=(1, *prior.event_shape)), problem, noise, self.progress)

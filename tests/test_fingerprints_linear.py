@@ -1,0 +1,229 @@
+"""Known laws of the linear-Gaussian solvers, each measured where the answer is a closed form.
+
+On the problem of ``fingerprint_problem`` every solver's output is, coordinate by coordinate, a Gaussian whose mean
+and variance follow from a scalar recursion. ``ROWS`` lists these values, simulated with 20,000 draws and rounded as
+written; (0.962, 1.154, 0) and (0.0385, 0.3077, 1) would be exact. So the biases are here too: PiGDM's published
+weight, RED-diff and SITCOM end at least squares, y / s = (1, 1.667), with too little variance.
+"""
+
+from importlib import import_module
+
+import pytest
+import torch
+from deepinv.physics import Inpainting, Physics
+
+from benchmark_utils.operators.super_resolution import BlockAverage
+from benchmark_utils.priors.base import Prior
+from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
+from helpers import diagonal_operator, draw, fingerprint_problem
+
+ROW_DRAWS = 20_000
+N_SE = 4  # standard errors that a deviation may have
+
+
+def solver(name):
+    return import_module(f"solvers.{name}").Solver
+
+
+ROWS = [  # solver, draws, parameters, means, variances
+    ("prior_sample", 4000, {"n_steps": 100}, "0.000 0.000 0.000", "0.921 0.921 0.921"),
+    ("pgdm", 8000, {"n_steps": 20, "weight": "paper"}, "0.986 1.271 0.000", "0.0106 0.137 0.69"),
+    ("pgdm", 4000, {"n_steps": 100, "weight": "paper"}, "1.00 1.664 0.000", "0.0072 0.053 0.92"),
+    ("pgdm", 1000, {"n_steps": 1000, "weight": "paper"}, "1.00 1.667 0.000", "0.0025 0.014 0.99"),
+    ("pgdm", 8000, {"n_steps": 20, "weight": "score"}, "0.962 1.154 0.000", "0.015 0.191 0.70"),
+    ("pgdm", 4000, {"n_steps": 100, "weight": "score"}, "0.962 1.154 0.000", "0.029 0.275 0.91"),
+    ("pgdm", 2000, {"n_steps": 1000, "weight": "score"}, "0.962 1.154 0.000", "0.037 0.304 0.997"),
+    ("pgdm", 4000, {"n_steps": 100, "weight": "score", "eta": 0.0}, "0.960 1.147 0.000", "0.034 0.290 0.961"),
+    ("pgdm", 4000, {"n_steps": 100, "weight": "reddiff", "eta": 0.0}, "1.012 1.787 0.000", "0.000 0.000 0.95"),
+    ("ddrm", 8000, {"n_steps": 20}, "0.911 1.116 0.000", "0.0385 0.110 0.62"),
+    ("ddrm", 4000, {"n_steps": 100}, "0.959 1.312 0.000", "0.0136 0.064 0.72"),
+    ("diffpir", 4000, {"n_steps": 100, "lam": 1.0, "zeta": 0.3}, "0.964 1.243 0.000", "0.029 0.238 0.88"),
+    ("diffpir", 4000, {"n_steps": 100, "lam": 7.0, "zeta": 0.3}, "0.813 0.582 0.000", "0.168 0.611 0.87"),
+    ("diffpir", 4000, {"n_steps": 100, "lam": 1.0, "zeta": 1.0}, "0.962 1.186 0.000", "0.016 0.138 0.47"),
+    ("reddiff", 1000, {"n_steps": 1000}, "1.00 1.667 0.000", "0.0001 0.0009 0.145"),
+    ("mpgd", 4000, {"n_steps": 100, "scale": 0.1}, "1.005 1.327 0.000", "0.0015 0.331 0.96"),
+    ("dmps", 1000, {"n_steps": 1000, "scale": 1.0}, "0.901 1.053 0.000", "0.0315 0.207 1.0"),
+    ("mmps", 4000, {"n_steps": 100}, "0.962 1.154 0.000", "0.029 0.275 0.91"),
+]
+
+
+def assert_law(samples, means, variances):
+    """Means and variances (strings of rounded numbers) within N_SE standard errors of both simulations."""
+    n = len(samples)
+    inverse = 1 / n + 1 / ROW_DRAWS
+    columns = zip(samples.T.tolist(), means.split(), variances.split(), strict=True)
+    for column, mean_text, variance_text in columns:
+        x, mean, variance = torch.tensor(column), float(mean_text), float(variance_text)
+        half_mean, half_variance = (0.5 * 10.0 ** -len(text.split(".")[1]) for text in (mean_text, variance_text))
+        mean_error = N_SE * ((variance + half_variance) * inverse) ** 0.5 + half_mean
+        variance_error = N_SE * variance * (2 * inverse) ** 0.5 + half_variance
+        assert abs(float(x.mean()) - mean) <= mean_error
+        assert abs(float(x.var()) - variance) <= variance_error
+
+
+def row_name(row):
+    return "-".join([row[0], *map(str, row[2].values())]) if isinstance(row, tuple) else None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=row_name)
+def test_fingerprint(row):
+    name, n_draws, parameters, means, variances = row
+    assert_law(draw(solver(name), *fingerprint_problem(), n_draws, **parameters)[0], means, variances)
+
+
+def test_a_wrong_law_is_noticed():
+    samples = draw(solver("pgdm"), *fingerprint_problem(), 4000, n_steps=100, weight="score")[0]
+    with pytest.raises(AssertionError):
+        assert_law(samples, "1.00 1.664 0.000", "0.0072 0.053 0.92")
+
+
+class ConvergedSITCOM(solver("sitcom")):
+    """Its inner problem without regularisation solved exactly: the projection of x_t on ``y = A D(v)``."""
+
+    def consistent_input(self, problem, prior, x_t, t):
+        shrink = prior.schedule.abar(t) ** 0.5  # D(v) = sqrt(abar_t) v under N(0, I)
+        return x_t + problem.operator.A_dagger(problem.residual(shrink * x_t)) / shrink
+
+
+def test_sitcom_converged_ends_at_least_squares():
+    samples = draw(ConvergedSITCOM, *fingerprint_problem(), 8000)[0]
+    assert_law(samples, "1.000 1.667 0.000", "0.000 0.000 0.41")
+
+
+def test_sitcom_as_shipped_stops_short_of_least_squares():
+    # 20 Adam steps of 0.01 cannot travel far: values of the first run, with 2000 draws
+    samples = draw(solver("sitcom"), *fingerprint_problem(), 2000)[0]
+    assert torch.allclose(samples.mean(0), torch.tensor([0.67, 0.78, 0.0], dtype=torch.float64), atol=0.08)
+    assert torch.allclose(samples.var(0), torch.tensor([0.157, 0.286, 0.402], dtype=torch.float64), rtol=0.2)
+
+
+def test_sitcom_stops_every_row_at_the_noise_level():
+    problem, prior = fingerprint_problem()
+    settings = {"n_steps": 3, "n_inner": 2000, "learning_rate": 0.05}
+    samples = draw(solver("sitcom"), problem, prior, 20, **settings)[0]
+    squared_residual = problem.rows([0], 20).residual(samples).square().sum(1)
+    assert (squared_residual <= 0.201**2 * 2).all()
+    assert (squared_residual > 0.0).all()
+
+
+def test_sitcom_adam_finds_the_regularised_minimum():
+    problem, handle = fingerprint_problem(noise_std=1e-6)  # a threshold that is not reached
+    Solver = solver("sitcom")
+    sampler = Solver.get_instance(n_inner=3000, learning_rate=0.01, regularisation=0.5)
+    sampler.set_objective(problem, handle, 1, 0)
+    prior, t = handle.load(), 300
+    x_t = torch.tensor([[0.3, -0.4, 0.7]], dtype=torch.float64)
+    with torch.no_grad():
+        v = sampler.consistent_input(problem, prior, x_t, t)
+    B = problem.operator.mask * prior.schedule.abar(t) ** 0.5
+    assert torch.allclose(v, (B * problem.y + 0.5 * x_t) / (B**2 + 0.5), atol=1e-5)
+
+
+def test_ddnm_is_ddrm_with_eta_b_1():
+    # same noise, same grid; the two start from x_T that differ by sqrt(abar_T) = 0.006 at most
+    problem = fingerprint_problem()
+    ddrm, ddnm = (draw(solver(name), *problem, 500, n_steps=50, eta=0.85) for name in ("ddrm", "ddnm"))
+    assert torch.allclose(ddrm, ddnm, atol=1e-3)
+    assert not torch.allclose(ddrm, draw(solver("ddrm"), *problem, 500, n_steps=50, eta=0.85, eta_b=0.5), atol=1e-2)
+
+
+def masked_problem(noise_std, correlation):
+    """Two of three coordinates seen; prior N(0, Sigma) with Sigma_ij = correlation^|i - j|."""
+    prior = Prior("gaussian", (("dim", 3), ("correlation", correlation)))
+    operator = Inpainting(img_size=(3,), mask=torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
+    noise, y = GaussianNoise(noise_std), torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
+    found = capabilities(operator, noise, prior, "random")
+    return InverseProblem(operator, noise, y, "random", 2, (0,), capabilities=found), prior
+
+
+@pytest.mark.parametrize("name", ["ddnm", "ddrm", "repaint"])
+def test_noiseless_mask_keeps_the_seen_values(name):
+    # the last denoising starts from y + sigma_1 z, and the prior's variance is 1: z reaches 5 in 1000 numbers
+    problem, prior = masked_problem(1e-8, 0.5)
+    n_steps = {"n_steps": 50} if name != "repaint" else {"n_steps": 50, "n_resample": 2}
+    samples = draw(solver(name), problem, prior, 500, **n_steps)[0]
+    sigma_1 = prior.load().schedule.sigma(1)
+    assert (samples[:, :2] - problem.y[:, :2]).abs().max() < 5 * sigma_1
+    assert samples[:, 2].std() > 0.5
+
+
+def test_repaint_is_exact_when_coordinates_are_independent():
+    # seen: N(y, sigma_s^2) at the last replaced level s and the prior's own denoising below it, the posterior;
+    # 250 steps leave the discretisation error of DDPM, under 0.02 of the variance
+    samples = draw(solver("repaint"), *masked_problem(0.2, 0.0), 2000, n_resample=1)[0]
+    assert_law(samples, "0.962 0.481 0.000", "0.0385 0.0385 0.97")
+
+
+def test_repaint_resampling_reduces_the_bias_of_the_hidden_value():
+    problem, prior = masked_problem(0.2, 0.9)
+    posterior_mean = prior.load().posterior(problem).mean[0, 2]
+    errors = [
+        float((draw(solver("repaint"), problem, prior, 500, n_steps=100, n_resample=r)[0, :, 2].mean() - posterior_mean).abs())
+        for r in (1, 10)
+    ]
+    assert errors[1] < errors[0] / 2
+
+
+def test_mmps_is_exact_under_a_correlated_gaussian():
+    prior = Prior("gaussian", (("dim", 3), ("correlation", 0.5)))
+    problem, _ = fingerprint_problem()
+    posterior = prior.load().posterior(problem)
+    n = 2000
+    samples = draw(solver("mmps"), problem, prior, n, n_steps=1000, n_conjugate=2)[0]
+    covariance = torch.cov(samples.T)
+    A, Sigma = problem.operator.mask[0].diag(), 0.5 ** (torch.arange(3)[:, None] - torch.arange(3)).abs().double()
+    gain = Sigma @ A.T @ torch.linalg.pinv(A @ Sigma @ A.T + 0.04 * torch.eye(3))
+    exact = Sigma - gain @ A @ Sigma
+    variances = exact.diagonal()
+    # an entry of a covariance of n draws has standard error sqrt((C_ii C_jj + C_ij^2) / n); DDPM loses 1 % of it
+    error = ((variances[:, None] * variances + exact**2) / n).sqrt()
+    assert ((samples.mean(0) - posterior.mean[0]).abs() <= N_SE * (variances / n).sqrt()).all()
+    assert ((covariance - exact).abs() <= N_SE * error + 0.01 * exact.abs()).all()
+
+
+def test_one_conjugate_gradient_iteration_is_not_exact():
+    prior = Prior("gaussian", (("dim", 3), ("correlation", 0.5)))
+    problem, _ = fingerprint_problem()
+    mean = prior.load().posterior(problem).mean[0]
+    samples = draw(solver("mmps"), problem, prior, 2000, n_steps=100, n_conjugate=1)[0]
+    assert (samples.mean(0) - mean).norm() > 0.1
+
+
+def test_diffpir_data_step_is_the_proximal_operator():
+    operator = BlockAverage(4, (3, 16, 16)).double()
+    x, truth = torch.randn(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    problem = InverseProblem(operator, GaussianNoise(0.1), operator.A(truth), "sr4", 48, (0, 1))
+    rho = 0.03
+    expected = operator.prox_l2(x, problem.y, 1 / rho)
+    assert torch.allclose(solver("diffpir").get_instance().proximal_point(problem, x, rho), expected, atol=1e-10)
+
+
+def test_pgdm_takes_the_decoded_jpeg_as_pseudo_inverse():
+    # with A = I the guidance is y - D, which the last step adds in full: the sample is y up to 1 - abar_1
+    prior, noise = Prior("gaussian", (("dim", 3),)), GaussianNoise(0.05)
+    y = torch.tensor([[1.0, 0.5, -0.3]], dtype=torch.float64)
+    operator = Physics(A=lambda x: x)
+    found = capabilities(operator, noise, prior, "jpeg2")
+    problem = InverseProblem(operator, noise, y, "jpeg2", 3, (0,), capabilities=found)
+    assert not solver("pgdm").get_instance().skip(problem=problem, prior=prior)[0]
+    assert torch.allclose(draw(solver("pgdm"), problem, prior, 5)[0], y, atol=1e-3)
+
+
+def test_pgdm_names_an_unknown_weight():
+    with pytest.raises(ValueError, match="unknown weight 'strong'"):
+        draw(solver("pgdm"), *fingerprint_problem(), 2, weight="strong")
+
+
+@pytest.mark.parametrize("name", ["pgdm", "ddrm", "diffpir", "dmps", "repaint"])
+def test_problems_without_the_needed_structure_are_skipped(name):
+    prior, noise = Prior("gaussian", (("dim", 3),)), GaussianNoise(0.05)
+    operator = Physics(A=lambda x: x**2)
+    found = capabilities(operator, noise, prior, "phase_retrieval")
+    problem = InverseProblem(operator, noise, torch.ones(1, 3), "phase_retrieval", 3, (0,), capabilities=found)
+    skipped, reason = solver(name).get_instance().skip(problem=problem, prior=prior)
+    assert skipped and "needs" in reason
+
+
+def test_a_diagonal_operator_is_what_it_says():
+    x = torch.ones(1, 3, dtype=torch.float64)
+    assert diagonal_operator(1.0, 0.3, 0.0).A(x).tolist() == [[1.0, 0.3, 0.0]]

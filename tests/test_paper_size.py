@@ -1,0 +1,101 @@
+"""The 256-px benchmark through benchopt's commands: one true-size run, and the run matrix of the papers' configs."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchopt.results import read_results
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+FFHQ = ROOT.parent / "shared" / "data" / "ffhq256"
+
+
+def benchopt(*arguments, **environment):
+    """Output of a benchopt command in the benchmark's folder; its cache and files lie where ``environment`` says."""
+    command = [Path(sys.executable).with_name("benchopt"), *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {name: str(value) for name, value in environment.items()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def write_random_checkpoint(path):
+    """A file in the layout of ``ffhq_10m.pt`` with random weights, by deepinv's implementation of that network."""
+    from deepinv.models import DiffUNet
+
+    torch.manual_seed(0)
+    network = DiffUNet(pretrained=None)
+    # new networks end in layers of zeros
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.01)
+    tables = {"sqrt_1m_alphas_cumprod", "sqrt_alphas_cumprod"}
+    torch.save({name: value for name, value in network.state_dict().items() if name not in tables}, path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FFHQ.is_dir(), reason="needs ../shared/data/ffhq256")
+def test_true_size_run_from_the_original_checkpoint_to_the_page(tmp_path):
+    write_random_checkpoint(tmp_path / "random.pt")
+    environment = {
+        "FFHQ_PATH": FFHQ,
+        "FFHQ256_PATH": tmp_path / "random.pt",
+        "BENCHMARK_DIFFUSION_POSTERIOR_CACHE": tmp_path / "weights",
+        "BENCHOPT_CACHE": tmp_path / "results",
+        "BENCHOPT_RAISE_ON_ERROR": "true",
+    }
+    dataset = "ffhq_inpainting[mask=box,prior=ffhq256,n_images=1]"
+    code, output = benchopt("prepare", ".", "-d", dataset, **environment)
+    assert code == 0, output
+    assert len(list((tmp_path / "weights").glob("ffhq256-*.safetensors"))) == 1
+
+    mgdm = "mgdm[n_steps=4,n_denoise=2,gradient_steps=[(1,1)]]"
+    page = tmp_path / "page"
+    code, output = benchopt("run", ".", "-d", dataset, "-s", mgdm, "--output", page, "--no-display", **environment)
+    assert code == 0, output
+    (results,) = tmp_path.rglob("page*.parquet")
+    (row,) = read_results(results).to_dict("records")
+    assert row["objective_file"] == "00000.png"
+    # one start, one gradient step and one denoising step; K = 4 has one outer iteration
+    assert (row["objective_nfe"], row["objective_vjp"]) == (3, 1)
+    for score in ("lpips", "psnr", "ssim", "data_misfit"):
+        assert np.isfinite(row[f"objective_{score}"])
+    assert list(tmp_path.rglob("*.html"))
+    # the largest of the processes that ended, in kilobytes
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 6e9
+
+
+@pytest.fixture(scope="module")
+def three_hundred(tmp_path_factory):
+    """A folder of 300 pictures of 256 px under FFHQ's names."""
+    folder = tmp_path_factory.mktemp("ffhq")
+    noise = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    for number, colours in enumerate(noise):
+        Image.fromarray(colours).resize((256, 256)).save(folder / f"{number:05d}.png")
+    return folder
+
+
+def test_paper_config_lists_the_run_matrix_without_loading_weights(three_hundred, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.touch()  # empty: whoever reads it fails
+    environment = {"FFHQ_PATH": three_hundred, "FFHQ256_PATH": weights, "BENCHOPT_CACHE": tmp_path / "results"}
+    code, output = benchopt("run", ".", "--config", "configs/paper_ffhq.yml", "--collect", "--no-plot", **environment)
+    print(code, output)
+
+
+def test_run_in_which_everything_is_skipped_fails(tmp_path):
+    environment = {"FFHQ_PATH": tmp_path / "nowhere", "BENCHOPT_CACHE": tmp_path / "results"}
+    code, output = benchopt("run", ".", "-d", "ffhq_hdr[prior=ffhq256]", "-s", "mgdm", "--no-plot", **environment)
+    print(code, output)
+    assert 0
