@@ -57,7 +57,7 @@ class Objective(BaseObjective):
         "pip::lpips",
         "pip::torchmetrics",
     ]
-    test_config = {"dataset": {"name": "ffhq_inpainting", "mask": "half", "prior": "faces64_mfa", "n_images": 1}}
+    test_config = {"dataset": {"name": "ffhq_inpainting"}}
 
     def skip(self, missing=None, metrics=(), **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:

@@ -132,9 +132,9 @@ def find_tracks(folder, numbers):
     """``{number: folder}`` of the tracks of a range; Slakh2100 without its duplicates has gaps, which are skipped."""
     found = {}
     for number in numbers:
-        name = f"Track{number:05d}"
-        places = [folder / name, *(folder / split / name for split in ("train", "validation", "test"))]
-        found |= {number: place for place in places if place.is_dir()}
+        for parent in (folder, folder / "train", folder / "validation", folder / "test"):
+            if (parent / f"Track{number:05d}").is_dir():
+                found[number] = parent / f"Track{number:05d}"
     if not found:
         raise ValueError(
             f"{folder} has none of Track{numbers[0]:05d} to Track{numbers[-1]:05d}, directly or below train, "
@@ -185,12 +185,9 @@ def draw_tracks(prior, chunks):
 
 def audio_prior(name, length, sigma_max):
     """Handle of a prior of four stems; raises ValueError for another one."""
-    prior = Prior(name, (("length", length), ("sigma_max", float(sigma_max))))
-    try:
-        prior.spec
-    except TypeError as error:
-        raise ValueError(f"prior={name} has no length: a prior of four stems is needed") from error
-    return prior
+    if Prior(name).family != "audio":
+        raise ValueError(f"prior={name} is no prior of four stems: use slakh_gaussian, slakh_msdm or slakh_isdm")
+    return Prior(name, (("length", length), ("sigma_max", float(sigma_max))))
 
 
 def separation_data(dataset):

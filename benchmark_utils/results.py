@@ -18,8 +18,8 @@ from PIL import Image
 from benchmark_utils.hub import asset
 from benchmark_utils.metrics import METRICS, Metric, mean_and_ci
 
-# dataset parameters that only choose which images or which random problems are run: not part of a task
-SHARD_PARAMETERS = ("first", "n_images", "n_problems", "seed")
+# dataset parameters that only choose which images, tracks or random problems are run: not part of a task
+SHARD_PARAMETERS = r"(?:first|n_images|n_problems|seed)=[^,\]]*|tracks=\d[^,\]]*"
 COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
 EXACTNESS = ("sliced_wasserstein", "mean_error", "variance_ratio", "mode_tv")
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
@@ -57,10 +57,10 @@ class Score(NamedTuple):
     n: int
 
     def __str__(self):
-        if not self.half_width > 1e-12 * abs(self.mean):  # one image, or the same value for all
-            return format_number(self.mean)
         decimals = count_decimals(self.mean)
-        return f"{self.mean:.{decimals}f} ± {self.half_width:.{decimals}f}"
+        mean = f"{self.mean:.{decimals}f}"
+        # one image, or the same value for all: no interval
+        return f"{mean} ± {self.half_width:.{decimals}f}" if self.half_width > 1e-12 * abs(self.mean) else mean
 
 
 class Cell(NamedTuple):
@@ -102,9 +102,9 @@ class Picture(NamedTuple):
 
 
 def task_label(dataset_name, objective_name):
-    """The dataset with its parameters, without the shard's, and the objective's parameters if any were set."""
-    label = re.sub(rf"(?<=[\[,])({'|'.join(SHARD_PARAMETERS)})=[^,\]]*(,|(?=\]))", "", dataset_name)
-    label = label.replace(",]", "]").removesuffix("[]")
+    """The dataset with its parameters, but not those of a shard or left at None, and the objective's if any are set."""
+    left_out = rf"(?<=[\[,])({SHARD_PARAMETERS}|\w+=None)(,|(?=\]))"
+    label = re.sub(left_out, "", dataset_name).replace(",]", "]").removesuffix("[]")
     shared = re.search(r"\[(.*)\]$", objective_name)
     return f"{label} {shared[1]}" if shared else label
 
@@ -421,13 +421,12 @@ def _picture_cells(df):
     if "final_results" not in df:
         return df.iloc[:0]
     cells = df[df["final_results"].notna() & (df["idx_rep"] == df["idx_rep"].min())]
-    shards = []
-    for names in _names_by_task(cells).values():
-        rows = cells[cells["dataset_name"].isin([name for name, _ in names])]
+    keep = cells["idx_rep"] < 0
+    for task in tasks(cells):
+        rows = rows_of(cells, task)
         # the same images for everyone: the shard that most solvers have
         shard = rows.groupby("dataset_name", sort=False)["solver_name"].nunique().idxmax()
-        shards.append((shard, names[0][1]))
-    keep = [pair in shards for pair in zip(cells["dataset_name"], cells["objective_name"], strict=True)]
+        keep |= (cells["dataset_name"] == shard) & cells["objective_name"].isin(rows["objective_name"])
     return cells[keep]
 
 

@@ -45,7 +45,8 @@ def print_leaderboards(df, console):
             console.print(Text(note, style="dim"), soft_wrap=True)
         console.print()
         definitions |= table.definitions
-    console.print(Text(results.definitions_text(definitions), style="dim"), soft_wrap=True)
+    for label, definition in definitions.items():
+        console.print(Text(f"{label}: {definition}", style="dim"), soft_wrap=True)
 
 
 def _instances(classes):

@@ -16,6 +16,8 @@ class Dataset(BaseDataset):
         "noise_std": [0.05],
     }
 
+    test_config = {"mask": "half", "prior": "faces64_mfa", "n_images": 1}
+
     def prepare(self):
         prepare_ffhq(self)
 

@@ -23,7 +23,7 @@ class Dataset(BaseDataset):
         "chunks": [None],
         "sigma_max": [20],
     }
-    test_parameters = {"chunk_length": [16_384], "chunks": [8]}
+    test_config = {"chunk_length": 8192, "chunks": 8}
     requirements = ["pip::soundfile", "pip::soxr", "pip::pyyaml"]
 
     def get_data(self):

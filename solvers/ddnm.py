@@ -19,7 +19,10 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "eta": [None], "travel_length": [None], "travel_repeat": [None]}
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian"}
-    PRESETS = {("*", "*"): {"n_steps": 100, "eta": 0.85, "travel_length": 1, "travel_repeat": 1}}  # released code
+    PRESETS = {
+        ("*", "*"): {"n_steps": 100, "eta": 0.85, "travel_length": 1, "travel_repeat": 1},  # released code
+        ("audio", "*"): {"n_steps": 1000},  # MGDM paper, section B.4
+    }
 
     def sample(self, problem, prior, noise):
         levels = prior.schedule.grid(self.n_steps)

@@ -34,6 +34,7 @@ class Solver(PosteriorSampler):
         ("*", "hdr"): {"zeta": 0.14},
         ("*", "jpeg2"): {"zeta": 0.4},
         ("mixture", "*"): {"n_steps": 1000, "zeta": 1.0},
+        ("audio", "*"): {"zeta": 2.0},
     }
 
     def sample(self, problem, prior, noise):

@@ -49,8 +49,8 @@ class Solver(PosteriorSampler):
             "sigma_min": 0.002,
         },
         ("*", "phase_retrieval"): {"decay": 0.95, "rho_min": 0.1},  # MGDM paper's released code
-        # MGDM paper's released code; EDM's smallest level has to lie below rho
-        ("audio", "*"): {"rho_min": 1e-3, "likelihood": "langevin", "step_size": 1e-9, "sigma_min": 1e-4},
+        # MGDM paper's released code, but for its Langevin steps; EDM's smallest level has to lie below rho
+        ("audio", "*"): {"rho_min": 1e-3, "sigma_min": 1e-4},
         # data spread +-16: start above it and cool slowly, or the mode is chosen in the first sweeps
         ("mixture", "*"): {"n_iterations": 500, "rho_max": 30.0, "decay": 0.98, "rho_min": 0.1},
     }

@@ -1,4 +1,4 @@
-"""Same image, same result, whatever the batch or the shard: every file of ``solvers/``, on closed-form priors in float64."""
+"""Same image, same result, whatever the batch or the shard: every file of ``solvers/``, on closed forms in float64."""
 
 from importlib import import_module
 from pathlib import Path

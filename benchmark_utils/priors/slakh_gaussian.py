@@ -158,7 +158,7 @@ def interpolate(density, position):
 
 
 def made_up_levels(n_frames, hop):
-    """Power (4, n_frames) of each stem: notes that decay, and bars of rest drawn once and for all (never a first bar)."""
+    """Power (4, n_frames) of each stem: notes that decay, and bars of rest drawn once for all (never the first)."""
     note = np.arange(n_frames) * hop / SAMPLE_RATE / NOTE
     bar = (note / BAR).astype(int)
     levels = np.empty((len(STEMS), n_frames))

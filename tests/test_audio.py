@@ -1,0 +1,529 @@
+"""Music source separation: operator, closed-form priors, scores, readers, networks and samplers on four stems."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from helpers import draw
+from torch.distributions import MultivariateNormal
+from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+from benchmark_utils import audio
+from benchmark_utils.conditioning import draw_conditional
+from benchmark_utils.metrics import METRICS, SAMPLE_RATE, STEMS, is_active, scored_windows, si_sdr, si_sdri
+from benchmark_utils.operators.stem_sum import StemSum
+from benchmark_utils.priors import slakh_msdm
+from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors.slakh_gaussian import Stationary, TimeVarying
+from benchmark_utils.problem import InverseProblem, NoNoise, capabilities
+from benchmark_utils.rng import NoiseStream
+from datasets.slakh2100 import Dataset
+from objective import Objective
+from solvers.daps import Solver as DAPS
+from solvers.ddnm import Solver as DDNM
+from solvers.diffpir import Solver as DiffPIR
+from solvers.dps import Solver as DPS
+from solvers.exact_posterior import Solver as ExactPosterior
+from solvers.mgdm import Solver as MGDM
+from solvers.mixture import Solver as Mixture
+from solvers.msdm import Solver as MSDM
+from solvers.pgdm import Solver as PGDM
+from solvers.pnp_dm import Solver as PnPDM
+from solvers.silence import Solver as Silence
+from solvers.wiener import Solver as Wiener
+
+RMS = torch.tensor([0.044, 0.054, 0.041, 0.032], dtype=torch.float64)
+
+
+class Handle:
+    """A loaded prior passed as a handle."""
+
+    name, family, is_latent, closed_form = "stems", "audio", False, True
+
+    def __init__(self, loaded):
+        self.loaded, self.signal_shape = loaded, loaded.signal_shape
+
+    def load(self, device):
+        return self.loaded
+
+
+def separation(prior, x, std=1e-4):
+    """The problem of the sum of stems x (n, 4, length), without noise."""
+    operator, noise = StemSum(), NoNoise(std)
+    found = capabilities(operator, noise, prior, "separation")
+    y = x.sum(1, keepdim=True)
+    return InverseProblem(operator, noise, y, "separation", y.shape[2], tuple(range(len(y))), capabilities=found)
+
+
+def music_density(length):
+    """Spectra of four stems (4, length // 2 + 1): harmonic combs, a drum kit, with the levels of real ones."""
+    f = torch.linspace(0, SAMPLE_RATE / 2, length // 2 + 1, dtype=torch.float64)
+
+    def comb(f_0, n_harmonics, decay):
+        return sum(decay ** (h - 1) * torch.exp(-((f - h * f_0) ** 2) / (72 * h)) for h in range(1, n_harmonics + 1))
+
+    def bump(f_0, octaves, gain):
+        return gain * torch.exp(-((f.clamp(min=1e-3) / f_0).log2() ** 2) / (2 * octaves**2))
+
+    density = torch.stack(
+        [
+            comb(55, 12, 0.6),
+            bump(60, 0.3, 1) + bump(7000, 0.8, 0.02) + 1e-3,
+            comb(196, 20, 0.8) + comb(247, 20, 0.8),
+            comb(262, 15, 0.7) + comb(330, 15, 0.7) + comb(392, 15, 0.7),
+        ]
+    )
+    density = density.maximum(1e-6 * density.amax(1, keepdim=True))
+    power = (2 * density.sum(1) - density[:, 0] - density[:, -1]) / length
+    return density * (RMS**2 / power)[:, None]
+
+
+def music(length, n):
+    """(prior handle, n draws of four stems)."""
+    prior = Stationary(music_density(length), length, sigma_max=20.0)
+    return Handle(prior), prior.sample(n, torch.Generator().manual_seed(0))
+
+
+def score(samples, truth, name="si_sdri_all"):
+    """Mean score of samples (n, 1, 4, length)."""
+    return float(np.mean([METRICS[name].score(s, x).item() for s, x in zip(samples, truth, strict=True)]))
+
+
+class NoNormal:
+    """A noise stream of n rows that is 0."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def normal(self, *shape):
+        return torch.zeros(self.n, *shape)
+
+
+# The operator
+
+
+def matrix(function, *shape):
+    """Dense matrix of a linear function of (n, *shape) tensors."""
+    columns = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)
+    return function(columns).flatten(1).T
+
+
+def test_the_stem_sum_is_its_dense_algebra():
+    d, rho, std, center_std = 16, 2.5e-3, 1e-4, 0.3
+    operator = pickle.loads(pickle.dumps(StemSum()))
+    A = matrix(operator.A, 4, d)
+    assert torch.equal(A, torch.eye(d, dtype=torch.float64).repeat(1, 4))
+    V, V_adjoint = matrix(operator.V, 4, d), matrix(operator.V_adjoint, 4, d)
+    U, U_adjoint = matrix(operator.U, 4, d), matrix(operator.U_adjoint, 1, d)
+    exact = {"rtol": 0, "atol": 1e-12}
+    torch.testing.assert_close(V @ V_adjoint, torch.eye(4 * d, dtype=torch.float64), **exact)
+    torch.testing.assert_close(V.T, V_adjoint, **exact)
+    torch.testing.assert_close(U @ U_adjoint, torch.eye(d, dtype=torch.float64), **exact)
+    singular = operator.mask.expand(1, 4, d).flatten()
+    torch.testing.assert_close(U * singular @ V_adjoint, A, **exact)
+    torch.testing.assert_close(matrix(operator.A_adjoint, 1, d), A.T, **exact)
+    torch.testing.assert_close(matrix(operator.A_dagger, 1, d), torch.linalg.pinv(A), **exact)
+
+    generator = torch.Generator().manual_seed(0)
+    z, y = (torch.randn(3, k, d, generator=generator, dtype=torch.float64) for k in (4, 1))
+    right_side = y.flatten(1) @ A + rho * z.flatten(1)
+    system = A.T @ A + rho * torch.eye(4 * d, dtype=torch.float64)
+    expected = torch.linalg.solve(system, right_side.T).T.view_as(z)
+    torch.testing.assert_close(operator.prox_l2(z, y, 1 / rho), expected, **exact)
+
+    precision = A.T @ A / std**2 + torch.eye(4 * d, dtype=torch.float64) / center_std**2
+    mean = torch.linalg.solve(precision, (y.flatten(1) @ A / std**2 + z.flatten(1) / center_std**2).T).T
+    found = draw_conditional(operator, y, std, z, center_std, NoNormal(3))
+    torch.testing.assert_close(found.flatten(1), mean, rtol=0, atol=1e-9)  # the system's condition is 3.6e7
+
+
+@pytest.mark.parametrize("sigma", [20.0, 1.0, 0.1, 0.01])
+def test_conjugate_steps_keep_float32_at_the_audio_noise(sigma):
+    """Signals of 0.05, sigma_y = 1e-4: errors below 1e-7, where solving for ``rho x + A^T y`` errs by 5 at sigma 1."""
+    prior, x = music(64, 2)
+    z = 0.05 * torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    problem, rho = separation(prior, x), 1e-8 / sigma**2
+    exact = z + problem.operator.A_adjoint(problem.residual(z)) / (4 + rho)
+    single = problem.to("cpu", torch.float32)
+    for found in (
+        single.operator.prox_l2(z.float(), single.y, 1 / rho),
+        DiffPIR.get_instance().proximal_point(single, z.float(), rho),
+        draw_conditional(single.operator, single.y, 1e-4, z.float(), sigma, NoNormal(2)),
+    ):
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-7)
+
+
+# The closed-form priors
+
+
+def small_prior(kind):
+    """(prior of 4 x 16 numbers, its dense covariances (4, 16, 16)) built without the prior's own transforms."""
+    d, generator = 16, torch.Generator().manual_seed(0)
+    density = 0.1 + torch.rand(4, 9, generator=generator, dtype=torch.float64)
+    if kind == "stationary":
+        prior = Stationary(density, d, sigma_max=20.0)
+        lag = (torch.arange(d)[:, None] - torch.arange(d)).double()
+        frequency = torch.cat([torch.arange(9), torch.arange(7, 0, -1)])
+        waves = torch.cos(2 * math.pi / d * lag * torch.arange(d).double()[:, None, None]) / d
+        return prior, torch.einsum("kf,fij->kij", density[:, frequency], waves)
+    hop, n_frames = 4, 4
+    level = 0.1 + torch.rand(4, n_frames, generator=generator, dtype=torch.float64)
+    prior = TimeVarying(density, level, hop, sigma_max=20.0)
+    basis = torch.zeros(n_frames, hop, d, dtype=torch.float64)
+    for m in range(n_frames):
+        for k in range(hop):
+            for n in range(2 * hop):
+                window = math.sqrt(2 / hop) * math.sin(math.pi * (n + 0.5) / (2 * hop))
+                wave = math.cos(math.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5))
+                basis[m, k, (m * hop + n) % d] = window * wave
+    torch.testing.assert_close(
+        basis.flatten(0, 1) @ basis.flatten(0, 1).T, torch.eye(d, dtype=torch.float64), rtol=0, atol=1e-12
+    )
+    # coefficient k is at frequency (k + 1/2) / 8, the bins are at multiples of 1/16: bin 2 k + 1
+    template = density[:, [1, 3, 5, 7]]
+    variance = level[..., None] * template[:, None]
+    return prior, torch.einsum("smk,mki,mkj->sij", variance, basis, basis)
+
+
+@pytest.mark.parametrize("kind", ["stationary", "time_varying"])
+def test_denoiser_and_posterior_are_dense_algebra(kind):
+    prior, covariances = small_prior(kind)
+    d, std, exact = 16, 0.2, {"rtol": 0, "atol": 1e-12}
+    covariance, A = torch.block_diag(*covariances), torch.eye(d, dtype=torch.float64).repeat(1, 4)
+    x = prior.sample(3, torch.Generator().manual_seed(1))
+    sigma = torch.tensor([0.1, 0.7, 3.0], dtype=torch.float64)
+    for i in range(3):
+        shrink = covariance @ torch.linalg.inv(covariance + sigma[i] ** 2 * torch.eye(4 * d))
+        expected = (shrink @ x[i].flatten()).view(4, d)
+        torch.testing.assert_close(prior.denoise_sigma(x, sigma)[i], expected, **exact)
+        torch.testing.assert_close(prior.denoise_sigma(x, sigma[i].item())[i], expected, **exact)
+    abar = prior.schedule.abar(300)
+    gain = abar**0.5 * covariance @ torch.linalg.inv(abar * covariance + (1 - abar) * torch.eye(4 * d))
+    torch.testing.assert_close(prior.denoise(x, 300).flatten(1), x.flatten(1) @ gain.T, **exact)
+
+    problem = separation(Handle(prior), x, std)
+    posterior = prior.posterior(problem)
+    evidence = A @ covariance @ A.T + std**2 * torch.eye(d)
+    gain = covariance @ A.T @ torch.linalg.inv(evidence)
+    torch.testing.assert_close(posterior.mean.flatten(1), problem.y.flatten(1) @ gain.T, **exact)
+    expected = torch.trace(covariance - gain @ A @ covariance)
+    torch.testing.assert_close(posterior.trace_cov, expected.expand(3), **exact)
+    expected = MultivariateNormal(torch.zeros(d, dtype=torch.float64), evidence).log_prob(problem.y.flatten(1))
+    torch.testing.assert_close(posterior.log_evidence, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(Wiener().sample(problem, prior, None), posterior.mean)
+
+
+@pytest.mark.parametrize("kind", ["stationary", "time_varying"])
+def test_posterior_samples_have_its_mean_and_covariance(kind):
+    prior, covariances = small_prior(kind)
+    d, std, n = 16, 0.2, 4000
+    A, covariance = torch.eye(d, dtype=torch.float64).repeat(1, 4), torch.block_diag(*covariances)
+    problem = separation(Handle(prior), prior.sample(1, torch.Generator().manual_seed(1)), std)
+    samples = draw(ExactPosterior, problem, Handle(prior), n)[0].flatten(1)
+    gain = covariance @ A.T @ torch.linalg.inv(A @ covariance @ A.T + std**2 * torch.eye(d))
+    expected = covariance - gain @ A @ covariance
+    # the squared norm of the mean's error averages tr P / n, that of the covariance's (tr P^2 + (tr P)^2) / n
+    trace, square = torch.trace(expected), expected.square().sum()
+    error = (samples.mean(0) - prior.posterior(problem).mean.flatten()).norm()
+    assert error < 1.5 * (trace / n) ** 0.5
+    assert (samples.T.cov() - expected).norm() < 1.5 * ((square + trace**2) / n) ** 0.5
+
+
+def test_expected_scores_of_the_wiener_filter_and_of_samples():
+    """SI-SDR from the share q of a stem's energy that the posterior mean explains; 32 draws agree within 0.2 dB."""
+    length = 8192
+    density = music_density(length).sqrt() * 1e-2 + 1e-5  # smoother, so that 32 draws suffice
+    prior = Stationary(density, length, sigma_max=20.0)
+    x = prior.sample(32, torch.Generator().manual_seed(0))
+    problem = separation(Handle(prior), x)
+    posterior = prior.posterior(problem)
+    energy = (prior.multiplicity * prior.variance).sum(1)
+    q = (prior.multiplicity * prior.variance * posterior.gain).sum(1) / energy
+    draws = draw(ExactPosterior, problem, Handle(prior), 4)
+    mixture = problem.y.expand_as(x)
+    for estimate, ratio in (
+        (posterior.mean, q / (1 - q)),
+        (draws[:, 0], q**2 / (1 - q**2)),
+        (draws.mean(1), q**2 / (q + (1 - q) / 4 - q**2)),
+        (mixture, energy / (energy.sum() - energy)),
+    ):
+        torch.testing.assert_close(si_sdr(estimate, x).mean(0), 10 * ratio.log10(), rtol=0, atol=0.2)
+
+
+def test_schedule_is_the_one_of_the_mgdm_paper():
+    schedule = Prior("slakh_gaussian", (("length", 1024),)).load().schedule
+    sigma = schedule.sigma(torch.arange(1, 1001))
+    ends = 5e-4 ** (1 / 3), 20 ** (1 / 3)
+    torch.testing.assert_close(sigma, torch.linspace(*ends, 1000, dtype=torch.float64) ** 3, rtol=1e-6, atol=0)
+    assert [int((sigma < level).sum()) + 1 for level in (0.2, 1.0, 3.0)] == [194, 351, 519]
+    assert Prior("slakh_gaussian", (("length", 1024), ("sigma_max", 3.0))).load().schedule.sigma(1000) == pytest.approx(
+        3
+    )
+
+
+def test_embedded_prior_has_the_levels_of_the_stems_outside_the_excerpt():
+    prior = Prior("slakh_gaussian", (("length", 2**18),)).load()
+    rms = ((prior.multiplicity * prior.variance).sum(1) / 2**18).sqrt()
+    np.testing.assert_allclose(rms, [0.0440, 0.0533, 0.0407, 0.0314], atol=1e-4)
+
+
+def test_time_varying_draws_have_rests():
+    prior = Prior("slakh_mdct", (("length", 2**18),)).load()
+    x = prior.sample(1, torch.Generator().manual_seed(0))[0]
+    active = torch.stack([is_active(x[:, first:last]) for first, last in scored_windows(2**18)])
+    assert active.any(0).all() and not active.all()
+    with pytest.raises(ValueError, match="multiple of 512"):
+        Prior("slakh_mdct", (("length", 1000),)).signal_shape
+
+
+# The scores
+
+
+def test_si_sdr_is_the_one_of_torchmetrics():
+    _, x = music(4096, 3)
+    estimate = x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = scale_invariant_signal_distortion_ratio(estimate, x)
+    torch.testing.assert_close(si_sdr(estimate, x), expected, rtol=0, atol=1e-3)
+
+
+def test_windows_and_silence():
+    assert scored_windows(262_144)[-1] == (176_400, 262_144) and len(scored_windows(262_144)) == 5
+    assert scored_windows(88_200) == [(0, 88_200)] and scored_windows(88_201)[-1] == (44_100, 88_201)
+    assert scored_windows(8192) == [(0, 8192)]
+    constant = torch.ones(88_200, dtype=torch.float64)
+    assert is_active(4.46e-3 * constant) and not is_active(4.45e-3 * constant)
+
+
+def test_windows_with_one_stem_are_left_out_and_silent_stems_count():
+    generator = torch.Generator().manual_seed(0)
+    x = 0.05 * torch.randn(4, 176_400, generator=generator, dtype=torch.float64)
+    x[1:, :88_200] = 0  # in the first of three windows the bass is alone
+    x[3] = 0
+    estimate = x + 0.01 * torch.randn(2, *x.shape, generator=generator, dtype=torch.float64)
+    gains, active = si_sdri(estimate, x)
+    assert gains.shape == (2, 2, 4) and active.tolist() == [[True, True, True, False]] * 2
+    # a silent stem scores the ratio of the energies of the mixture and of the estimate
+    expected = 10 * (x[:, 88_200:].sum(0).square().sum() / estimate[:, 3, 88_200:].square().sum(1)).log10()
+    torch.testing.assert_close(gains[:, 1, 3], expected, rtol=0, atol=0.01)
+    assert torch.isnan(METRICS["si_sdri_all"].score(estimate, x[:1].new_zeros(4, 176_400))).all()
+    active_score = METRICS["si_sdri_active"].score(estimate, x)
+    torch.testing.assert_close(active_score, gains[..., :3].mean((1, 2)))
+
+
+def test_baselines():
+    handle, x = music(8192, 2)
+    problem = separation(handle, x)
+    mixture, silence = (draw(solver, problem, handle, 1) for solver in (Mixture, Silence))
+    assert score(mixture, x) == pytest.approx(0, abs=1e-4)
+    assert score(mixture / 4, x) == pytest.approx(0, abs=1e-4)
+    before = np.mean([si_sdr(problem.y[i], x[i]).mean() for i in range(2)])
+    assert score(silence, x) == pytest.approx(-before, abs=1e-3) and 4 < -before < 6
+    assert score(silence, x, "data_consistency_db") == pytest.approx(0, abs=1e-9)
+    assert score(x[:, None], x, "data_consistency_db") == -200
+    assert score(mixture, x, "data_consistency_db") == pytest.approx(20 * np.log10(3))
+
+
+# What a user has
+
+
+def write(path, samples, rate=SAMPLE_RATE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+
+
+def tone(frequency, seconds=0.5, rate=SAMPLE_RATE):
+    return 0.1 * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate)
+
+
+INSTRUMENTS = {
+    "S00": {"inst_class": "Bass", "is_drum": False, "audio_rendered": False},
+    "S01": {"inst_class": "Guitar", "is_drum": False, "audio_rendered": True},
+    "S02": {"inst_class": "Guitar", "is_drum": False, "audio_rendered": True},
+    "S03": {"inst_class": "Strings (continued)", "is_drum": False, "audio_rendered": True},
+    "S04": {"inst_class": "Drums", "is_drum": True, "audio_rendered": True},
+    "S05": {"inst_class": "Piano", "is_drum": False, "audio_rendered": False},
+}
+
+
+@pytest.fixture()
+def trees(tmp_path, monkeypatch):
+    """A folder with a track in each layout: 44.1 kHz FLAC files per instrument, and 22.05 kHz WAV files per stem."""
+    published = tmp_path / "test" / "Track01900"
+    for number, name in enumerate(list(INSTRUMENTS)[:-1]):  # S05 was not rendered and has no file
+        write(published / "stems" / f"{name}.flac", tone(200 * (number + 1), rate=44_100), 44_100)
+    (published / "metadata.yaml").write_text(yaml.safe_dump({"UUID": "x", "stems": INSTRUMENTS}))
+    for number, stem in enumerate(STEMS):
+        write(tmp_path / "Track01902" / f"{stem}.wav", tone(200 * (number + 1)))
+    monkeypatch.setenv("SLAKH2100_PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_the_published_layout_is_merged_and_resampled(trees):
+    stems = audio.read_stems(trees / "test" / "Track01900")
+    expected = np.stack([tone(200), tone(1000), tone(400) + tone(600), 0 * tone(200)])
+    assert stems.shape == expected.shape and stems.dtype == torch.float32
+    middle = slice(1000, -1000)  # the ends of a tone are edges
+    np.testing.assert_allclose(stems[:, middle], expected[:, middle], atol=2e-4)
+
+
+def test_the_four_wav_layout(trees):
+    track = trees / "Track01902"
+    expected = np.stack([tone(200 * (k + 1)) for k in range(4)])
+    np.testing.assert_allclose(audio.read_stems(track), expected, atol=2**-15)
+    write(track / "drums.wav", tone(400, 0.45))  # 0.05 s shorter: all are cut
+    (track / "piano.wav").unlink()  # silence
+    stems = audio.read_stems(track)
+    assert stems.shape == (4, int(0.45 * SAMPLE_RATE)) and (stems[3] == 0).all() and (stems[0] != 0).any()
+
+
+def break_missing(folder):
+    for stem in STEMS:
+        (folder / f"{stem}.wav").unlink()
+
+
+def break_flac(folder):
+    break_missing(folder)
+    path = folder / "stems" / "S00.flac"
+    write(path, tone(200, rate=44_100), 44_100)
+    path.write_bytes(path.read_bytes()[:2000])
+    (folder / "metadata.yaml").write_text(yaml.safe_dump({"stems": {"S00": INSTRUMENTS["S00"]}}))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (break_missing, "none of the four stems"),
+        (lambda folder: write(folder / "bass.wav", tone(200, 0.3)), "0.2 s longer than bass.wav"),
+        (lambda folder: write(folder / "bass.wav", np.stack([tone(200)] * 2, 1)), "bass.wav has 2 channels"),
+        (lambda folder: write(folder / "bass.wav", tone(200)[:0]), "bass.wav is empty"),
+        (lambda folder: write(folder / "bass.wav", tone(200), 16_000), "bass.wav has 16000 samples per second"),
+        (lambda folder: (folder / "bass.wav").write_bytes(b"RIFF1234"), "bass.wav cannot be decoded"),
+        (break_flac, r"S00.flac (cannot be decoded|is cut off)"),
+        (lambda folder: (folder / "metadata.yaml").write_text("{"), "metadata.yaml.* does not list"),
+        (
+            lambda folder: (folder / "metadata.yaml").write_text(yaml.safe_dump({"stems": INSTRUMENTS})),
+            r"lists S01 \(guitar\), but there is no",
+        ),
+    ],
+)
+def test_bad_tracks_are_refused(trees, damage, message):
+    damage(trees / "Track01902")
+    with pytest.raises(ValueError, match=message):
+        audio.read_stems(trees / "Track01902")
+
+
+def test_tracks_and_chunks_of_the_dataset(trees):
+    data = Dataset.get_instance(tracks="1899-1902", chunk_length=2048).get_data()
+    assert data["x_true"].shape == (10, 4, 2048) and data["files"] == ("Track01900", "Track01902")
+    assert data["images"] == (*range(1_900_000, 1_900_005), *range(1_902_000, 1_902_005))
+    assert data["groups"] == (list(range(5)), list(range(5, 10)))
+    data = Dataset.get_instance(tracks=1902, chunk_length=2048, chunks="3-9").get_data()
+    assert data["images"] == (1_902_003, 1_902_004)
+    expected = audio.read_stems(trees / "Track01902")[:, 3 * 2048 : 4 * 2048]
+    assert torch.equal(data["x_true"][0], expected)
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"tracks": "1-2"}, "has none of Track00001 to Track00002"),
+        ({"tracks": "all"}, "tracks must be a number or a range"),
+        ({"tracks": 1902}, "Track01902 has 0 chunks of 262144 samples"),
+        ({"chunk_length": 2048, "chunks": 200}, "has 128 chunks of 2048 samples, but chunks 200 to 200"),
+        ({"prior": "faces64"}, "faces64 is no prior of four stems"),
+        ({"prior": "slakh_msdm", "chunk_length": 10_000}, "multiple of 8192"),
+    ],
+)
+def test_bad_parameters_get_a_clear_error(trees, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        Dataset.get_instance(**parameters).get_data()
+
+
+def test_missing_files_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLAKH2100_PATH", str(tmp_path / "nowhere"))
+    assert "SLAKH2100_PATH" in Dataset.get_instance(tracks=1900).get_data()["missing"]
+    assert "SLAKH_MSDM_PATH" in Dataset.get_instance(prior="slakh_msdm").get_data()["missing"]
+    monkeypatch.setenv("SLAKH_ISDM_PATH", str(tmp_path))
+    assert "bass.ckpt" in Dataset.get_instance(prior="slakh_isdm").get_data()["missing"]
+    monkeypatch.setattr(slakh_msdm, "VERSIONS", ("0.0.0",))
+    assert (
+        "pip install audio-diffusion-pytorch==0.0.43" in Dataset.get_instance(prior="slakh_msdm").get_data()["missing"]
+    )
+
+
+# The networks of MSDM
+
+TINY = slakh_msdm.ARCHITECTURE | {
+    "channels": 16,
+    "patch_factor": 4,
+    "multipliers": (1, 2, 2),
+    "factors": (4, 2),
+    "num_blocks": (1, 1),
+    "attentions": (False, True),
+    "attention_heads": 2,
+    "attention_features": 8,
+}
+
+
+def write_checkpoint(path, n_stems, architecture):
+    """A checkpoint in the layout of MSDM's training code with random weights; returns the model."""
+    from audio_diffusion_pytorch import AudioDiffusionModel, LogNormalDistribution
+
+    training = {
+        "diffusion_sigma_distribution": LogNormalDistribution(-3.0, 1.0),
+        "diffusion_sigma_data": 0.2,
+        "diffusion_dynamic_threshold": 0.0,
+    }
+    model = AudioDiffusionModel(in_channels=n_stems, **architecture, **training)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"epoch": 419, "state_dict": state, "hyper_parameters": {"learning_rate": 1e-4, **training}}, path)
+    return model
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_networks_are_read_and_preconditioned_as_they_were_trained(joint, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    names, n_stems = (["joint"], 4) if joint else (STEMS, 1)
+    models = [write_checkpoint(tmp_path / f"{name}.ckpt", n_stems, TINY) for name in names]
+    weights = slakh_msdm.UserCheckpoints("slakh_msdm" if joint else "slakh_isdm", joint)
+    monkeypatch.setenv(f"{weights.name.upper()}_PATH", str(tmp_path / "joint.ckpt" if joint else tmp_path))
+    prior = weights.load(256, 20.0, "cpu", TINY)
+    x, sigma = torch.randn(2, 4, 256), torch.tensor([0.05, 0.9])
+    parts = zip(models, x.chunk(len(models), 1), strict=True)
+    with torch.no_grad():
+        expected = torch.cat([model.diffusion.denoise_fn(part, sigmas=sigma) for model, part in parts], 1)
+    torch.testing.assert_close(prior.denoise_sigma(x, sigma), expected, rtol=0, atol=1e-6)
+    assert prior.denoise(x, 5).shape == x.shape
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(prior.denoise(x, 300).sum(), x)
+    assert gradient.isfinite().all() and (gradient != 0).any()
+
+
+def test_wrong_checkpoints_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "joint.ckpt"
+    monkeypatch.setenv("SLAKH_MSDM_PATH", str(path))
+    weights = slakh_msdm.UserCheckpoints("slakh_msdm", joint=True)
+    write_checkpoint(path, 1, TINY)
+    with pytest.raises(ValueError, match="does not hold a network of MSDM for 4 stems"):
+        weights.load(256, 20.0, "cpu", TINY)
+    model = write_checkpoint(path, 4, TINY)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="cannot be read as a torch checkpoint"):
+        weights.load(256, 20.0, "cpu", TINY)
+    torch.save(model, path)  # a whole module would run code
+    with pytest.raises(ValueError, match="cannot be read as a torch checkpoint"):
+        weights.load(256, 20.0, "cpu", TINY)
+    torch.save(model.state_dict(), path)
+    with pytest.raises(ValueError, match="has no `state_dict`"):
+        weights.load(256, 20.0, "cpu", TINY)
+    torch.save({"state_dict": {"model.weight": torch.ones(1)}}, path)
+    with pytest.raises(ValueError, match="has no tensors model.unet"):
+        weights.load(256, 20.0, "cpu", TINY)
+
+
+# The samplers
