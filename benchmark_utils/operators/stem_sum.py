@@ -12,14 +12,7 @@ class StemSum(DecomposablePhysics):
     """
 
     def __init__(self):
-        # deepinv's own defaults for the four maps are lambdas, which cannot be pickled
-        super().__init__(
-            U=self.U,
-            U_adjoint=self.U_adjoint,
-            V=self.V,
-            V_adjoint=self.V_adjoint,
-            mask=torch.tensor([2.0, 0.0, 0.0, 0.0], dtype=torch.float64)[None, :, None],
-        )
+        super().__init__(mask=torch.tensor([2.0, 0.0, 0.0, 0.0], dtype=torch.float64)[None, :, None])
         pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
         self.register_buffer("basis", torch.kron(pair, pair) / 2)
 
