@@ -16,11 +16,12 @@ run: .venv/installed
 	$(BIN)/benchopt run . --config configs/quickstart.yml --no-display
 	$(BIN)/python -m benchmark_utils.summary $$(ls -t outputs/quickstart*.parquet | head -1) --expect configs/quickstart.yml
 
+# benchopt test starts the pytest that it finds on the path
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q
-	BENCHOPT_RAISE_ON_ERROR=true $(BIN)/benchopt test . --skip-install -q
+	PATH="$(CURDIR)/$(BIN):$$PATH" BENCHOPT_RAISE_ON_ERROR=true benchopt test . --skip-install -q
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -q -m slow

@@ -5,12 +5,24 @@ import torch
 from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.sampler import PosteriorSampler
 
-LEVELS = {"n_levels": 200, "sigma_max": 100.0, "sigma_min": 0.1, "n_ode": 5, "ode_sigma_min": 0.01}
-LANGEVIN = {"n_inner": 100, "step_size": 5e-5, "step_decay": 0.01, "momentum": 0.0, "clamp": float("inf")}
 
-
-def latent(n_inner, step_size, step_decay, momentum):
+def chain(n_inner, step_size, step_decay, momentum):
     return {"n_inner": n_inner, "step_size": step_size, "step_decay": step_decay, "momentum": momentum}
+
+
+PIXEL = {
+    "n_levels": 200,
+    "sigma_max": 100.0,
+    "sigma_min": 0.1,
+    "n_ode": 5,
+    "ode_sigma_min": 0.01,
+    "inner": "mcmc",
+    "tau": 0.01,
+    "data_factor": 0.5,
+    "clamp": float("inf"),
+} | chain(100, 5e-5, 0.01, 0.0)
+LATENT = {"n_levels": 50, "sigma_max": 10.0, "n_ode": 2, "ode_sigma_min": 0.001, "data_factor": 1.0, "clamp": 1.0}
+AUDIO = {"sigma_max": 20.0, "sigma_min": 1e-3, "ode_sigma_min": 1e-4, "tau": 0.005}
 
 
 class Solver(PosteriorSampler):
@@ -30,36 +42,29 @@ class Solver(PosteriorSampler):
     """
 
     name = "daps"
-    parameters = {name: [None] for name in (*LEVELS, "inner", *LANGEVIN, "tau", "data_factor")}
+    parameters = {name: [None] for name in PIXEL}
     test_config = {"n_levels": 3, "n_ode": 2, "n_inner": 2}
     needs = {"differentiable"}
     # the released code's settings per task; sr16, half and jpeg2 (not there) as in the MGDM paper's released code
     PRESETS = {
-        ("*", "*"): LEVELS | LANGEVIN | {"inner": "mcmc", "tau": 0.01, "data_factor": 0.5},
+        ("*", "*"): PIXEL,
         ("*", "sr4"): {"step_size": 1e-4},
         ("*", "sr16"): {"step_size": 1e-4},
         ("*", "random"): {"step_size": 1e-4},
         ("*", "gaussian_blur"): {"step_size": 1e-4},
         ("*", "hdr"): {"step_size": 2e-5},
         ("*", "nonlinear_blur"): {"step_size": 1e-5, "n_inner": 200},
-        # latent DAPS of the released code, whose c is 1
-        ("ffhq_latent", "*"): {
-            **{"n_levels": 50, "sigma_max": 10.0, "n_ode": 2, "ode_sigma_min": 0.001, "data_factor": 1.0, "clamp": 1.0},
-            **latent(15, 9.02e-6, 0.13, 0.74),
-        },
-        ("ffhq_latent", "sr4"): latent(24, 1.35e-4, 0.023, 0.86),
-        ("ffhq_latent", "box"): latent(15, 9.02e-6, 0.13, 0.74),
-        ("ffhq_latent", "random"): latent(38, 8.4e-6, 0.013, 0.92),
-        ("ffhq_latent", "gaussian_blur"): latent(35, 2.7e-6, 0.95, 0.95),
-        ("ffhq_latent", "motion_blur"): latent(49, 2.4e-5, 0.041, 0.45),
-        ("ffhq_latent", "phase_retrieval"): latent(65, 2.1e-5, 0.12, 0.41),
-        ("ffhq_latent", "nonlinear_blur"): latent(80, 3.71e-6, 0.024, 0.91),
-        ("ffhq_latent", "hdr"): latent(38, 4.52e-6, 0.015, 0.58),
+        # latent DAPS of the released code, whose c is 1; the tasks it lacks as box
+        ("ffhq_latent", "*"): LATENT | chain(15, 9.02e-6, 0.13, 0.74),
+        ("ffhq_latent", "sr4"): chain(24, 1.35e-4, 0.023, 0.86),
+        ("ffhq_latent", "random"): chain(38, 8.4e-6, 0.013, 0.92),
+        ("ffhq_latent", "gaussian_blur"): chain(35, 2.7e-6, 0.95, 0.95),
+        ("ffhq_latent", "motion_blur"): chain(49, 2.4e-5, 0.041, 0.45),
+        ("ffhq_latent", "phase_retrieval"): chain(65, 2.1e-5, 0.12, 0.41),
+        ("ffhq_latent", "nonlinear_blur"): chain(80, 3.71e-6, 0.024, 0.91),
+        ("ffhq_latent", "hdr"): chain(38, 4.52e-6, 0.015, 0.58),
         # the MGDM paper's setting for its audio priors
-        ("audio", "*"): {
-            **{"sigma_max": 20.0, "sigma_min": 1e-3, "ode_sigma_min": 1e-4, "tau": 0.005},
-            **{"n_inner": 50, "step_size": 1e-5, "step_decay": 1e-3},
-        },
+        ("audio", "*"): AUDIO | chain(50, 1e-5, 1e-3, 0.0),
         # absolute step sizes are made for images: the exact inner draw needs none
         ("mixture", "*"): {"inner": "exact", "tau": "noise"},
         ("gaussian", "*"): {"inner": "exact", "tau": "noise"},

@@ -4,6 +4,15 @@ import torch
 
 from benchmark_utils.sampler import PosteriorSampler
 
+FFHQ = {
+    "n_steps": 300,
+    "alpha": (0.5, 0.5),
+    "learning_rate": 0.03,
+    "gradient_steps": (20, 20, 2, 2),
+    "stretches": (5, 10, 10),
+    "warm_start": 700,
+}
+
 
 class Solver(PosteriorSampler):
     """MGPS: "Variational Diffusion Posterior Sampling with Midpoint Guidance",
@@ -22,29 +31,15 @@ class Solver(PosteriorSampler):
     """
 
     name = "mgps"
-    parameters = {
-        "n_steps": [None],
-        "alpha": [None],
-        "learning_rate": [None],
-        "gradient_steps": [None],
-        "stretches": [None],
-        "warm_start": [None],
-    }
+    parameters = {name: [None] for name in FFHQ}
     test_config = {"n_steps": 6, "gradient_steps": (2, 2, 1, 1)}
     needs = {"differentiable"}
     PRESETS = {  # the released code's configurations
-        ("*", "*"): {
-            "n_steps": 300,
-            "alpha": (0.5, 0.5),
-            "learning_rate": 0.03,
-            "gradient_steps": (20, 20, 2, 2),
-            "stretches": (5, 10, 10),
-            "warm_start": 700,
-        },
+        ("*", "*"): FFHQ,
         ("imagenet", "*"): {"gradient_steps": (20, 10, 2, 2), "stretches": (5, 20, 10)},
         ("ffhq_latent", "*"): {"alpha": (0.5, 1.0), "gradient_steps": (20, 10, 5, 2)},
-        ("mixture", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": 1001},
-        ("gaussian", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": 1001},
+        ("mixture", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": math.inf},
+        ("gaussian", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": math.inf},
     }
 
     def sample(self, problem, prior, noise):

@@ -5,7 +5,17 @@ import torch
 from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.sampler import PosteriorSampler
 
-N_PRIOR_LEVELS, PRIOR_SIGMA_MAX = 100, 80.0  # the EDM grid of the prior step, which enters it below rho
+N_PRIOR_LEVELS, PRIOR_SIGMA_MAX = 100, 80.0  # the prior step walks the part of this EDM grid that lies below rho
+COLOUR_IMAGES = {  # the paper's settings at noise 0.05, with the Langevin steps of its nonlinear problems
+    "n_iterations": 100,
+    "rho_max": 10.0,
+    "decay": 0.9,
+    "rho_min": 0.3,
+    "likelihood": "exact",
+    "n_langevin": 100,
+    "step_size": 1e-4,
+    "sigma_min": 0.002,
+}
 
 
 class Solver(PosteriorSampler):
@@ -24,30 +34,11 @@ class Solver(PosteriorSampler):
     """
 
     name = "pnp_dm"
-    parameters = {
-        "n_iterations": [None],
-        "rho_max": [None],
-        "decay": [None],
-        "rho_min": [None],
-        "likelihood": [None],
-        "n_langevin": [None],
-        "step_size": [None],
-        "sigma_min": [None],
-    }
+    parameters = {name: [None] for name in COLOUR_IMAGES}
     test_config = {"n_iterations": 3, "n_langevin": 2}
     needs = {"differentiable", "gaussian"}
     PRESETS = {
-        # the paper's settings for colour images at noise 0.05; Langevin steps as for its nonlinear problems
-        ("*", "*"): {
-            "n_iterations": 100,
-            "rho_max": 10.0,
-            "decay": 0.9,
-            "rho_min": 0.3,
-            "likelihood": "exact",
-            "n_langevin": 100,
-            "step_size": 1e-4,
-            "sigma_min": 0.002,
-        },
+        ("*", "*"): COLOUR_IMAGES,
         ("*", "phase_retrieval"): {"decay": 0.95, "rho_min": 0.1},  # MGDM paper's released code
         # MGDM paper's released code, but for its Langevin steps; EDM's smallest level has to lie below rho
         ("audio", "*"): {"rho_min": 1e-3, "sigma_min": 1e-4},

@@ -1,10 +1,18 @@
-"""What several test files share: a three-coordinate problem with a known posterior, and running a solver class."""
+"""What several test files share: a three-coordinate problem with a known posterior, running a solver or benchopt."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
+from benchopt.results import read_results
 from deepinv.physics import DecomposablePhysics
 
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
+
+ROOT = Path(__file__).parents[1]
 
 
 def identity(x):
@@ -38,3 +46,25 @@ def draw(Solver, problem, prior, n_draws, seed=0, batch_size=None, **parameters)
     solver.set_objective(problem, prior, n_draws, seed, batch_size)
     solver.run(None)
     return solver.get_result()["samples"]
+
+
+def benchopt(folder, *arguments, **environment):
+    """Run benchopt in a folder; returns (exit code, output)."""
+    executable = Path(sys.executable).parent / "benchopt"
+    done = subprocess.run(
+        [executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def rows_of(folder):
+    """The rows of the only result of a benchmark's folder, whose file is removed."""
+    (path,) = (folder / "outputs").glob("*.parquet")
+    frame = read_results(path)
+    path.unlink()
+    return frame

@@ -134,10 +134,10 @@ def test_the_stem_sum_is_its_dense_algebra():
     expected = torch.linalg.solve(system, right_side.T).T.view_as(z)
     torch.testing.assert_close(operator.prox_l2(z, y, 1 / rho), expected, **exact)
 
-    precision = A.T @ A / std**2 + torch.eye(4 * d, dtype=torch.float64) / center_std**2
-    mean = torch.linalg.solve(precision, (y.flatten(1) @ A / std**2 + z.flatten(1) / center_std**2).T).T
+    gain = center_std**2 * A.T @ torch.linalg.inv(center_std**2 * A @ A.T + std**2 * torch.eye(d))
+    mean = z.flatten(1) + (y.flatten(1) - z.flatten(1) @ A.T) @ gain.T
     found = draw_conditional(operator, y, std, z, center_std, NoNormal(3))
-    torch.testing.assert_close(found.flatten(1), mean, rtol=0, atol=1e-9)  # the system's condition is 3.6e7
+    torch.testing.assert_close(found.flatten(1), mean, **exact)
 
 
 @pytest.mark.parametrize("sigma", [20.0, 1.0, 0.1, 0.01])
@@ -192,16 +192,17 @@ def small_prior(kind):
 def test_denoiser_and_posterior_are_dense_algebra(kind):
     prior, covariances = small_prior(kind)
     d, std, exact = 16, 0.2, {"rtol": 0, "atol": 1e-12}
+    one = torch.eye(4 * d, dtype=torch.float64)
     covariance, A = torch.block_diag(*covariances), torch.eye(d, dtype=torch.float64).repeat(1, 4)
     x = prior.sample(3, torch.Generator().manual_seed(1))
     sigma = torch.tensor([0.1, 0.7, 3.0], dtype=torch.float64)
     for i in range(3):
-        shrink = covariance @ torch.linalg.inv(covariance + sigma[i] ** 2 * torch.eye(4 * d))
+        shrink = covariance @ torch.linalg.inv(covariance + sigma[i] ** 2 * one)
         expected = (shrink @ x[i].flatten()).view(4, d)
         torch.testing.assert_close(prior.denoise_sigma(x, sigma)[i], expected, **exact)
         torch.testing.assert_close(prior.denoise_sigma(x, sigma[i].item())[i], expected, **exact)
     abar = prior.schedule.abar(300)
-    gain = abar**0.5 * covariance @ torch.linalg.inv(abar * covariance + (1 - abar) * torch.eye(4 * d))
+    gain = abar**0.5 * covariance @ torch.linalg.inv(abar * covariance + (1 - abar) * one)
     torch.testing.assert_close(prior.denoise(x, 300).flatten(1), x.flatten(1) @ gain.T, **exact)
 
     problem = separation(Handle(prior), x, std)
@@ -258,7 +259,7 @@ def test_schedule_is_the_one_of_the_mgdm_paper():
     sigma = schedule.sigma(torch.arange(1, 1001))
     ends = 5e-4 ** (1 / 3), 20 ** (1 / 3)
     torch.testing.assert_close(sigma, torch.linspace(*ends, 1000, dtype=torch.float64) ** 3, rtol=1e-6, atol=0)
-    assert [int((sigma < level).sum()) + 1 for level in (0.2, 1.0, 3.0)] == [194, 351, 519]
+    assert [int((sigma < level).sum()) + 1 for level in (0.2, 1.0, 3.0)] == [193, 351, 518]
     assert Prior("slakh_gaussian", (("length", 1024), ("sigma_max", 3.0))).load().schedule.sigma(1000) == pytest.approx(
         3
     )
@@ -526,3 +527,8 @@ def test_wrong_checkpoints_are_refused(tmp_path, monkeypatch):
 
 
 # The samplers
+# (score, variance ratio) of 4 draws of 2048 samples, where an exact sample scores 6.7 dB and the posterior mean 10.2.
+# DPS makes steps of one length whatever the signal's, too long for one as short as this.
+MEASURED = {
+    "msdm": (MSDM, {}, 6.4, 1.0),
+}

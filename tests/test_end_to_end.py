@@ -1,50 +1,17 @@
 """What a user runs: benchopt in a copy of the benchmark, its rows, its cache and its failures."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchopt.results import read_results
+from helpers import ROOT, benchopt, rows_of
 
-ROOT = Path(__file__).parents[1]
 CLOSED = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"
-
-
-@pytest.fixture()
-def copy_of_benchmark(tmp_path):
-    """A copy without results or cache, so that runs do not meet the developer's own."""
-    target = tmp_path / "bench"
-    shutil.copytree(
-        ROOT, target, ignore=shutil.ignore_patterns(".venv", ".git", "__cache__", "outputs", "__pycache__", "data")
-    )
-    return target
-
-
-def benchopt(folder, *arguments, **environment):
-    """Run benchopt; returns (exit code, output)."""
-    executable = Path(sys.executable).parent / "benchopt"
-    done = subprocess.run(
-        [executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def rows_of(folder):
-    (path,) = (folder / "outputs").glob("*.parquet")
-    frame = read_results(path)
-    path.unlink()
-    return frame
 
 
 def test_a_run_gives_one_row_per_image_and_uses_the_cache(copy_of_benchmark):
@@ -64,7 +31,7 @@ def test_a_run_gives_one_row_per_image_and_uses_the_cache(copy_of_benchmark):
     assert frame.objective_file.tolist()[:2] == ["00000.png", "00001.png"]
 
     code, output = benchopt(copy_of_benchmark, *arguments)
-    assert output.count("done (cached)") == 2
+    assert plain(output).count("done (cached)") == 2
     with open(copy_of_benchmark / "benchmark_utils" / "metrics.py", "a") as file:
         file.write("# an edit of a file that benchopt does not hash\n")
     code, output = benchopt(copy_of_benchmark, *arguments)
@@ -101,18 +68,25 @@ def test_sharded_runs_equal_the_whole(copy_of_benchmark):
 
 
 @pytest.mark.parametrize(
-    "dataset, message",
+    "dataset, parameters, message",
     [
-        ("ffhq_inpainting[mask=circle]", "unknown mask 'circle'"),
-        ("ffhq_inpainting[mask=half,first=20,n_images=10]", "has 24"),
-        ("ffhq_inpainting[mask=half,prior=nobody]", "unknown prior 'nobody'"),
-        ("ffhq_inpainting[mask=half,noise_std=0]", "noise_std must be positive"),
-        ("ffhq_super_resolution[factor=5]", "must divide the image size"),
+        ("ffhq_inpainting", {"mask": "circle"}, "unknown mask 'circle'"),
+        ("ffhq_inpainting", {"mask": "half", "first": 20, "n_images": 10}, "has 24"),
+        ("ffhq_inpainting", {"mask": "half", "prior": "nobody"}, "unknown prior 'nobody'"),
+        ("ffhq_inpainting", {"mask": "half", "noise_std": 0}, "noise_std must be positive"),
+        ("ffhq_super_resolution", {"factor": 5}, "divides the image size, got factor=5"),
     ],
 )
-def test_bad_parameters_get_a_clear_error(dataset, message):
-    code, output = benchopt(ROOT, "run", ".", "-s", "pseudo_inverse", "-d", dataset, "--no-plot")
-    assert code != 0 and message in output
+def test_bad_parameters_get_a_clear_error(dataset, parameters, message):
+    Dataset = import_module(f"datasets.{dataset}").Dataset
+    with pytest.raises(ValueError, match=message):
+        Dataset.get_instance(**parameters).get_data()
+
+
+def test_a_bad_parameter_ends_the_run_with_its_message(copy_of_benchmark):
+    dataset = "ffhq_inpainting[mask=circle]"
+    code, output = benchopt(copy_of_benchmark, "run", ".", "-s", "pseudo_inverse", "-d", dataset, "--no-plot")
+    assert code != 0 and "unknown mask 'circle'" in output
 
 
 def test_an_altered_asset_is_refused(copy_of_benchmark):
@@ -120,6 +94,13 @@ def test_an_altered_asset_is_refused(copy_of_benchmark):
     weights.write_bytes(weights.read_bytes()[:-100])
     code, output = benchopt(copy_of_benchmark, "run", ".", "-s", "ddnm", "-d", CLOSED, "--no-plot")
     assert code != 0 and "truncated or altered" in output
+
+
+def test_a_missing_dependency_is_named(copy_of_benchmark, tmp_path):
+    (tmp_path / "lpips.py").write_text("raise ImportError(\"No module named 'lpips'\")")
+    arguments = ["run", ".", "-s", "pseudo_inverse", "-d", CLOSED, "--no-plot"]
+    code, output = benchopt(copy_of_benchmark, *arguments, PYTHONPATH=str(tmp_path))
+    assert code != 0 and "No module named 'lpips'" in output
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ written; (0.962, 1.154, 0) and (0.0385, 0.3077, 1) would be exact. So the biases
 weight, RED-diff and SITCOM end at least squares, y / s = (1, 1.667), with too little variance.
 """
 
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -106,17 +107,28 @@ def test_sitcom_stops_every_row_at_the_noise_level():
     assert (squared_residual > 0.0).all()
 
 
+def test_sitcom_images_stop_on_their_own():
+    problem, prior = fingerprint_problem()
+    y = torch.tensor([[0.1, 0.0, 0.0], [1.0, 0.5, 0.0], [3.0, 1.0, 0.0]], dtype=torch.float64)
+    problem = replace(problem, y=y, images=(0, 1, 2))
+    settings = {"n_steps": 5, "n_inner": 100, "learning_rate": 0.1}
+    together = draw(solver("sitcom"), problem, prior, 1, **settings)
+    for i in range(3):
+        alone = draw(solver("sitcom"), problem.rows([i]), prior, 1, **settings)
+        assert torch.allclose(alone[0], together[i], atol=1e-10)
+
+
 def test_sitcom_adam_finds_the_regularised_minimum():
     problem, handle = fingerprint_problem(noise_std=1e-6)  # a threshold that is not reached
     Solver = solver("sitcom")
-    sampler = Solver.get_instance(n_inner=3000, learning_rate=0.01, regularisation=0.5)
+    sampler = Solver.get_instance(n_inner=800, learning_rate=0.02, regularisation=0.5)
     sampler.set_objective(problem, handle, 1, 0)
     prior, t = handle.load(), 300
     x_t = torch.tensor([[0.3, -0.4, 0.7]], dtype=torch.float64)
     with torch.no_grad():
         v = sampler.consistent_input(problem, prior, x_t, t)
     B = problem.operator.mask * prior.schedule.abar(t) ** 0.5
-    assert torch.allclose(v, (B * problem.y + 0.5 * x_t) / (B**2 + 0.5), atol=1e-5)
+    assert torch.allclose(v, (B * problem.y + 0.5 * x_t) / (B**2 + 0.5), atol=1e-3)
 
 
 def test_ddnm_is_ddrm_with_eta_b_1():

@@ -8,13 +8,14 @@ import torch
 from deepinv.physics import DecomposablePhysics, Inpainting
 from helpers import draw
 
+from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
+from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
 from benchmark_utils.sampler import PosteriorSampler
 
 SOLVERS = sorted(path.stem for path in (Path(__file__).parents[1] / "solvers").glob("*.py") if path.stem[0] != "_")
-PRIOR = Prior("gaussian", (("dim", 8), ("correlation", 0.5)))
-N_IMAGES = 4
+SMALL = Prior("gaussian", (("dim", 8), ("correlation", 0.5)))
+FACES = Prior("faces64_mfa")
 TOLERANCE = 1e-6
 
 
@@ -35,29 +36,39 @@ def mask_operator():
     return Inpainting(img_size=(8,), mask=torch.tensor([1.0, 0.0] * 4, dtype=torch.float64))
 
 
-def problem_of(operator, task):
-    """Four images with different measurements; a third of the values are large, so a coupled norm shows."""
-    noise, images = GaussianNoise(0.1), tuple(range(N_IMAGES))
-    x = torch.randn(N_IMAGES, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    y = operator.A(x * torch.tensor([[0.3], [1.0], [2.0], [4.0]], dtype=torch.float64))
-    found = capabilities(operator, noise, PRIOR, task)
-    return InverseProblem(operator, noise, y, task, 4, images, capabilities=found)
+CASES = [  # prior, operator, task: a solver is tested on the first one that it does not skip
+    (SMALL, svd_operator, "gaussian"),
+    (SMALL, mask_operator, "random"),
+    (FACES, lambda: inpainting("half", (3, 64, 64)).double(), "half"),
+]
+
+
+def problem_of(prior, make_operator, task):
+    """Four images of very different size, so that a coupled norm or step shows."""
+    operator, noise = make_operator(), GaussianNoise(0.1)
+    size = torch.tensor([0.3, 1.0, 2.0, 4.0], dtype=torch.float64).view(-1, *[1] * len(prior.signal_shape))
+    generator = torch.Generator().manual_seed(1)
+    y = operator.A(size * torch.randn(4, *prior.signal_shape, generator=generator, dtype=torch.float64))
+    found = capabilities(operator, noise, prior, task)
+    return InverseProblem(operator, noise, y, task, count_observed(operator, y), (0, 1, 2, 3), capabilities=found)
 
 
 def suitable_problem(Solver):
-    """The first closed-form problem that the solver does not skip; the test is skipped if there is none."""
-    for problem in (problem_of(svd_operator(), "gaussian"), problem_of(mask_operator(), "random")):
-        skipped, reason = Solver.get_instance(**Solver.test_config).skip(problem=problem, prior=PRIOR)
+    """(problem, prior) of the first of ``CASES`` that suits; the test is skipped if there is none."""
+    for prior, make_operator, task in CASES:
+        problem = problem_of(prior, make_operator, task)
+        skipped, reason = Solver.get_instance(**(Solver.test_config or {})).skip(problem=problem, prior=prior)
         if not skipped:
-            return problem
+            return problem, prior
     pytest.skip(reason)
 
 
-def largest_difference(Solver, problem):
+def largest_difference(Solver, problem, prior):
     """Over the images, between one batch of four and batches of 1 and 2, two images in the other order, and halves."""
 
     def run(index, batch_size):
-        return draw(Solver, problem.rows(index), PRIOR, 1, batch_size=batch_size, **Solver.test_config)
+        parameters = Solver.test_config or {}
+        return draw(Solver, problem.rows(index), prior, 1, batch_size=batch_size, **parameters)
 
     whole = run([0, 1, 2, 3], 4)
     others = {
@@ -70,7 +81,7 @@ def largest_difference(Solver, problem):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_result_does_not_depend_on_the_batch(name):
     Solver = import_module(f"solvers.{name}").Solver
-    assert largest_difference(Solver, suitable_problem(Solver)) <= TOLERANCE
+    assert largest_difference(Solver, *suitable_problem(Solver)) <= TOLERANCE
 
 
 class CoupledNorm(PosteriorSampler):
@@ -94,4 +105,4 @@ class GlobalNoise(PosteriorSampler):
 
 @pytest.mark.parametrize("Solver", [CoupledNorm, GlobalNoise])
 def test_a_coupled_solver_is_noticed(Solver):
-    assert largest_difference(Solver, problem_of(svd_operator(), "gaussian")) > TOLERANCE
+    assert largest_difference(Solver, problem_of(*CASES[0]), SMALL) > TOLERANCE

@@ -1,35 +1,16 @@
 """The 256-px benchmark through benchopt's commands: one true-size run, and the run matrix of the papers' configs."""
 
-import os
 import resource
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
-from benchopt.results import read_results
+from helpers import ROOT, benchopt, rows_of
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
 FFHQ = ROOT.parent / "shared" / "data" / "ffhq256"
-
-
-def benchopt(*arguments, **environment):
-    """Output of a benchopt command in the benchmark's folder; its cache and files lie where ``environment`` says."""
-    command = [Path(sys.executable).with_name("benchopt"), *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {name: str(value) for name, value in environment.items()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return done.returncode, done.stdout
 
 
 def write_random_checkpoint(path):
@@ -48,32 +29,29 @@ def write_random_checkpoint(path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FFHQ.is_dir(), reason="needs ../shared/data/ffhq256")
-def test_true_size_run_from_the_original_checkpoint_to_the_page(tmp_path):
+def test_true_size_run_from_the_original_checkpoint_to_the_page(copy_of_benchmark, tmp_path):
     write_random_checkpoint(tmp_path / "random.pt")
     environment = {
-        "FFHQ_PATH": FFHQ,
-        "FFHQ256_PATH": tmp_path / "random.pt",
-        "BENCHMARK_DIFFUSION_POSTERIOR_CACHE": tmp_path / "weights",
-        "BENCHOPT_CACHE": tmp_path / "results",
+        "FFHQ_PATH": str(FFHQ),
+        "FFHQ256_PATH": str(tmp_path / "random.pt"),
+        "BENCHMARK_DIFFUSION_POSTERIOR_CACHE": str(tmp_path / "weights"),
         "BENCHOPT_RAISE_ON_ERROR": "true",
     }
     dataset = "ffhq_inpainting[mask=box,prior=ffhq256,n_images=1]"
-    code, output = benchopt("prepare", ".", "-d", dataset, **environment)
+    code, output = benchopt(copy_of_benchmark, "prepare", ".", "-d", dataset, **environment)
     assert code == 0, output
     assert len(list((tmp_path / "weights").glob("ffhq256-*.safetensors"))) == 1
 
     mgdm = "mgdm[n_steps=4,n_denoise=2,gradient_steps=[(1,1)]]"
-    page = tmp_path / "page"
-    code, output = benchopt("run", ".", "-d", dataset, "-s", mgdm, "--output", page, "--no-display", **environment)
+    code, output = benchopt(copy_of_benchmark, "run", ".", "-d", dataset, "-s", mgdm, "--no-display", **environment)
     assert code == 0, output
-    (results,) = tmp_path.rglob("page*.parquet")
-    (row,) = read_results(results).to_dict("records")
+    assert list((copy_of_benchmark / "outputs").glob("*.html"))
+    (row,) = rows_of(copy_of_benchmark).to_dict("records")
     assert row["objective_file"] == "00000.png"
-    # one start, one gradient step and one denoising step; K = 4 has one outer iteration
+    # one start, one gradient step and one denoising step: K = 4 has one outer iteration
     assert (row["objective_nfe"], row["objective_vjp"]) == (3, 1)
     for score in ("lpips", "psnr", "ssim", "data_misfit"):
         assert np.isfinite(row[f"objective_{score}"])
-    assert list(tmp_path.rglob("*.html"))
     # the largest of the processes that ended, in kilobytes
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 6e9
 
@@ -89,19 +67,19 @@ def three_hundred(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_paper_config_lists_the_run_matrix_without_loading_weights(three_hundred, tmp_path):
+def test_paper_config_lists_the_run_matrix_without_loading_weights(copy_of_benchmark, three_hundred, tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.touch()  # empty: whoever reads it fails
-    environment = {"FFHQ_PATH": three_hundred, "FFHQ256_PATH": weights, "BENCHOPT_CACHE": tmp_path / "results"}
-    _, output = benchopt("run", ".", "--config", "configs/paper_ffhq.yml", "--collect", "--no-plot", **environment)
+    arguments = ["run", ".", "--config", "configs/paper_ffhq.yml", "--collect", "--no-plot"]
+    _, output = benchopt(copy_of_benchmark, *arguments, FFHQ_PATH=str(three_hundred), FFHQ256_PATH=str(weights))
     # 10 tasks x 6 parts, of which the nonlinear blur lacks its network; 8 solvers
     assert output.count("not run yet") == 54 * 8, output
     assert output.count("the nonlinear blur needs the network") == 6
 
 
-def test_run_in_which_everything_is_skipped_fails(tmp_path):
-    environment = {"FFHQ_PATH": tmp_path / "nowhere", "BENCHOPT_CACHE": tmp_path / "results"}
-    code, output = benchopt("run", ".", "-d", "ffhq_hdr[prior=ffhq256]", "-s", "mgdm", "--no-plot", **environment)
+def test_run_in_which_everything_is_skipped_fails(copy_of_benchmark, tmp_path):
+    arguments = ["run", ".", "-d", "ffhq_hdr[prior=ffhq256]", "-s", "mgdm", "--no-plot"]
+    code, output = benchopt(copy_of_benchmark, *arguments, FFHQ_PATH=str(tmp_path / "nowhere"))
     assert code == 1
     assert f"there is no folder {tmp_path / 'nowhere'}" in output and "FFHQ_PATH" in output
 

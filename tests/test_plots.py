@@ -209,6 +209,21 @@ def test_paper_comparison(prior, noise_std, applies):
     assert text_rows(table) == [shown]
 
 
+def test_paper_comparison_of_solvers_without_published_numbers():
+    dataset = "ffhq_inpainting[first=0,mask=half,n_images=2,noise_std=0.05,prior=ffhq256]"
+    df = pd.DataFrame(cell(dataset, "unpublished", (0, 1), {"lpips": [0.2, 0.3]}))
+    metadata, rows = results.page_table(results.paper_comparison(df, results.tasks(df)[0]))
+    assert metadata["columns"] == ["note"] and len(rows) == 1
+
+
+def test_phase_retrieval_is_compared_by_its_best_sample():
+    dataset = "ffhq_phase_retrieval[first=0,n_images=2,noise_std=0.05,prior=ffhq256]"
+    measured = {"lpips": [0.4, 0.6], "psnr": [20.0, 21.0], "lpips_best": [0.1, 0.2]}
+    df = pd.DataFrame(cell(dataset, "mgdm", (0, 1), measured, task="phase_retrieval"))
+    (row,) = text_rows(results.paper_comparison(df, results.tasks(df)[0]))
+    assert row[2] == "best LPIPS ↓" and row[4].startswith("0.150 ±")
+
+
 def test_every_published_task_and_method_is_found():
     keys = {key[:2] for key in results.mgdm_tables()}
     assert keys == set(itertools.product(results.MGDM_PRIORS.values(), results.MGDM_TASKS.values()))

@@ -72,7 +72,7 @@ class StemGaussian(LoadedPrior):
 class Stationary(StemGaussian):
     """Circulant covariance: T is the discrete Fourier transform, V_k the power spectral density.
 
-    ``density`` (4, bins) is linear in its logarithm between its bins, equally spaced from 0 to half the sample rate.
+    ``density`` (4, bins) is linear between its bins, equally spaced from 0 to half the sample rate.
     """
 
     def __init__(self, density, length, sigma_max, device="cpu"):
@@ -151,10 +151,10 @@ class StemPosterior:
 
 
 def interpolate(density, position):
-    """Columns of ``density`` (4, bins) at fractional positions, linear in the logarithm: (4, len(position))."""
+    """Columns of ``density`` (4, bins) at fractional positions, linear between bins: (4, len(position))."""
     below = position.long().clamp(max=density.shape[1] - 2)
-    logarithm = density.double().log()
-    return torch.lerp(logarithm[:, below], logarithm[:, below + 1], position - below).exp()
+    density = density.double()
+    return torch.lerp(density[:, below], density[:, below + 1], position - below)
 
 
 def made_up_levels(n_frames, hop):
