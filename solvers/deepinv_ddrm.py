@@ -12,8 +12,8 @@ class Solver(PosteriorSampler):
     Library: "DeepInverse", Tachella et al., https://deepinv.github.io
 
     It departs from the paper: all noise is divided by sqrt(2); the levels are ``n_steps`` equally spaced ones from
-    sigma = 1 to 0 on images in [0, 1], so that it starts in the middle of the schedule; a coordinate whose singular
-    value is below the noise level counts as unseen; y enters with a small constant added to the singular values.
+    sigma = 1 to 0 on images in [0, 1], so that unseen coordinates start near 0, which is black, with little noise, and
+    large hidden regions stay dark; a coordinate whose singular value is below the noise level counts as unseen.
     Here it runs on images in [0, 1], one image and draw at a time.
     """
 

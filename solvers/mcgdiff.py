@@ -38,7 +38,9 @@ class Solver(PosteriorSampler):
 
         y = operator.U_adjoint(problem.y)
         singular = operator.mask.expand_as(y)
-        tau = observation_levels(schedule, problem.noise.std / singular)
+        one_per_image = singular[:: filters.n_particles]
+        tau = observation_levels(schedule, problem.noise.std / one_per_image)
+        tau = tau.repeat_interleave(filters.n_particles, 0)
         seen = tau <= schedule.T
         levels = sorted({*schedule.grid(self.n_steps), *tau[seen].unique().tolist()}, reverse=True)
         abar_tau = torch.where(seen, schedule.abar(tau.clamp(max=schedule.T)), 1.0).to(y)
@@ -74,7 +76,7 @@ class Solver(PosteriorSampler):
 def observation_levels(schedule, noise_to_signal):
     """Level whose sigma is closest (in logarithm) to each ``noise_to_signal``; T + 1 above the whole schedule.
 
-    Raises ValueError if the rows do not share the same levels, for then the grid would depend on the batch.
+    Raises ValueError if the rows (images) do not share the same levels: the grid would depend on the batch.
     """
     sigma = torch.tensor([schedule.sigma(t) for t in range(1, schedule.T + 1)]).to(noise_to_signal)
     halfway = (sigma[1:] * sigma[:-1]).sqrt()

@@ -42,8 +42,8 @@ class Solver(PosteriorSampler):
         ("*", "phase_retrieval"): {"decay": 0.95, "rho_min": 0.1},  # MGDM paper's released code
         # MGDM paper's released code, but for its Langevin steps; EDM's smallest level has to lie below rho
         ("audio", "*"): {"rho_min": 1e-3, "sigma_min": 1e-4},
-        # data spread +-16: start above it and cool slowly, or the mode is chosen in the first sweeps
-        ("mixture", "*"): {"n_iterations": 500, "rho_max": 30.0, "decay": 0.98, "rho_min": 0.1},
+        # modes 8 apart: with the paper's cooling the mode is chosen in the first sweeps
+        ("mixture", "*"): {"n_iterations": 300, "decay": 0.98, "rho_min": 0.1},
     }
 
     def sample(self, problem, prior, noise):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, benchopt, rows_of
+from helpers import benchopt, rows_of
 
 CLOSED = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"
 
