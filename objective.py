@@ -153,7 +153,12 @@ class Objective(BaseObjective):
         return row
 
     def save_final_results(self, samples, **_):
-        """Pictures for the page: the first images' truth, observation and first sample as uint8."""
+        """For the page: the first images' truth, observation and first sample as uint8; stems also as audio."""
+        if self.problem.task == "separation":
+            from benchmark_utils.listen import kept  # imports soundfile, which only audio needs
+
+            first = self.groups[0]
+            return kept(joined(self.x_true[first]), joined(samples[first])[0])
         if "image" not in self.problem.capabilities:
             return None
         observation = self.problem.y

@@ -151,7 +151,7 @@ def cut(stems, length, chunks, name):
     count = stems.shape[1] // length
     numbers = [number for number in chunks or range(count) if number < count]
     if not numbers:
-        asked = f"chunks {chunks[0]} to {chunks[-1]}" if chunks else "one chunk"
+        asked = f"chunks {chunks[0]} to {chunks[-1]} (counted from 0)" if chunks else "one chunk"
         raise ValueError(f"{name} has {count} chunks of {length} samples, but {asked} are asked for")
     return torch.stack([stems[:, i * length : (i + 1) * length] for i in numbers]), numbers
 

@@ -101,7 +101,7 @@ def chart(df, task, axis):
     axes.grid(alpha=0.3)
     axes.set_xlabel(results.cost_label(axis))
     axes.set_ylabel(results.quality_label(df, task).replace(", ", "\n", 1), fontsize=8)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()

@@ -449,7 +449,7 @@ def _picture_sizes(cells):
         pixels += (len(rows) + 2) * height * width
     reduction = 1
     while pixels / reduction**2 > PICTURE_BUDGET:
-        reduction *= 2
+        reduction += 1
     return max(1, int(PICTURE_BUDGET // pixels)), reduction
 
 
@@ -495,10 +495,11 @@ def pictures(df, task):
     n_columns = min(len(order) + 2, PICTURE_COLUMNS)
     grid = []
     for i in range(min(n_images, len(stored["truth"]))):
-        number = by_solver[order[0]]["objective_image"].iloc[i]
-        named = [(f"image {number}: truth", stored["truth"][i]), ("observation", stored["observation"][i])]
+        row = 0 if "stems" in stored else i  # the pictures of stems are those of one signal
+        name = stored["stems"][i] if "stems" in stored else f"image {by_solver[order[0]]['objective_image'].iloc[i]}"
+        named = [(f"{name}: truth", stored["truth"][i]), ("observation", stored["observation"][i])]
         for solver in order:
-            score = by_solver[solver][f"objective_{first}"].iloc[i]
+            score = by_solver[solver][f"objective_{first}"].iloc[row]
             text = f"{solver}: {label} {score:.{count_decimals(score)}f}"
             named.append((text, cells.loc[solver, "final_results"]["sample"][i]))
         grid += [_picture(text, array, height, width, reduction) for text, array in named]

@@ -8,8 +8,8 @@ class Dataset(BaseDataset):
 
     "Cutting Music Source Separation Some Slakh", Manilow, Wichern, Seetharaman and Le Roux, WASPAA 2019,
     https://arxiv.org/abs/1909.08494; the task is MSDM's (Mariani et al., ICLR 2024, https://arxiv.org/abs/2302.02257).
-    ``tracks`` is ``excerpt`` (shipped, 12 s of Track02098), a number or a range such as ``1876-2100`` of the user's
-    tracks (see README), or ``prior``: draws from a closed-form prior. A track is cut into chunks of ``chunk_length``
+    ``tracks`` is ``excerpt`` (shipped, 12 s of Track02098), a number or a quoted range (``tracks='1876-2100'``) of
+    the user's tracks, or ``prior``: draws from a closed-form prior. A track is cut into chunks of ``chunk_length``
     samples at 22.05 kHz, the rest is dropped; ``chunks`` is a number or a range of them, None for all. The chunks
     are separated one by one and scored together. The noise levels of the schedule end at ``sigma_max``. A chunk
     takes 8 MB, so the whole test part needs several runs.

@@ -35,7 +35,7 @@ class Solver(PosteriorSampler):
 
     name = "pnp_dm"
     parameters = {name: [None] for name in COLOUR_IMAGES}
-    test_config = {"n_iterations": 3, "n_langevin": 2}
+    test_config = {"n_iterations": 2, "rho_max": 0.3, "n_langevin": 2}
     needs = {"differentiable", "gaussian"}
     PRESETS = {
         ("*", "*"): COLOUR_IMAGES,
