@@ -106,6 +106,9 @@ def load_checkpoint(path, **options):
     Raises ValueError, naming the file, if it is truncated, is no checkpoint or holds more than tensors and numbers.
     """
     try:
+        with open(path, "rb") as file:
+            if file.read(2) not in CHECKPOINT_STARTS:
+                raise pickle.UnpicklingError("neither a zip file nor a pickle")
         return torch.load(path, map_location="cpu", weights_only=True, **options)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(

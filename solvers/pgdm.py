@@ -14,7 +14,9 @@ class Solver(PosteriorSampler):
       g = J^T A^T (A A^T + sigma^2 / r_t^2 I)^{-1} (y - A D(x_t))
     ``weight`` is w: "paper" sqrt(abar_t); "reddiff" sqrt(abar_s abar_t), of the RED-diff code and the MGDM paper;
     "score" the one that makes g a gradient of log p(y | x_t) in the guided denoiser. The first two do not shrink
-    with the length of the step, so that many steps guide too much; "score" is exact for a prior N(0, I).
+    with the length of the step, so that many steps guide too much; "score" is exact for a prior N(0, I). A step
+    multiplies the error by about 1 - w J^2, and J reaches 1 / sqrt(abar_t) where the prior is wide: only "reddiff"
+    keeps w J^2 below 1; under a wide Gaussian (or faces64_mfa) the other two diverge. Hence the default.
     JPEG is its own decoder, hence ``A^+ A D`` is the decoded image (section 3.2) and ``g = J^T (y - A(D(x_t)))``.
     """
 
@@ -23,8 +25,9 @@ class Solver(PosteriorSampler):
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian"}
     PRESETS = {
-        ("*", "*"): {"n_steps": 100, "eta": 1.0, "weight": "paper"},  # paper, section 4
-        ("audio", "*"): {"n_steps": 1000, "weight": "reddiff"},  # MGDM paper, section B.4
+        ("*", "*"): {"n_steps": 100, "eta": 1.0, "weight": "reddiff"},  # steps and eta of the paper, section 4
+        ("*", "jpeg2"): {"weight": "paper"},  # MGDM paper, section B.4
+        ("audio", "*"): {"n_steps": 1000},  # MGDM paper, section B.4
     }
 
     def skip(self, problem, prior, **_):

@@ -222,6 +222,23 @@ def test_pgdm_takes_the_decoded_jpeg_as_pseudo_inverse():
     assert torch.allclose(draw(solver("pgdm"), problem, prior, 5)[0], y, atol=1e-3)
 
 
+def test_pgdm_is_stable_under_a_wide_prior_with_the_reddiff_weight_only():
+    # the largest eigenvalue of the prior's covariance is 990, hence J reaches 1 / sqrt(abar_t)
+    d = 1024
+    prior, noise = Prior("gaussian", (("dim", d), ("correlation", 0.9999))), GaussianNoise(0.05)
+    operator = diagonal_operator(*[1.0] * (d // 2), *[0.0] * (d // 2))
+    y = operator.A(prior.load().sample(1, torch.Generator().manual_seed(0)))  # noiseless: the misfit ends below 1
+    found = capabilities(operator, noise, prior, "gaussian")
+    problem = InverseProblem(operator, noise, y, "gaussian", d // 2, (0,), capabilities=found)
+
+    def misfit(weight):
+        return float(problem.misfit(draw(solver("pgdm"), problem, prior, 1, n_steps=100, weight=weight)[:, 0]))
+
+    assert misfit("reddiff") < 1
+    assert misfit("paper") > 100
+    assert misfit("score") > 100
+
+
 def test_pgdm_names_an_unknown_weight():
     with pytest.raises(ValueError, match="unknown weight 'strong'"):
         draw(solver("pgdm"), *fingerprint_problem(), 2, weight="strong")
