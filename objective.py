@@ -36,7 +36,7 @@ from benchopt import BaseObjective
 from benchmark_utils.cache import fingerprint
 from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.rng import NoiseStream, stream_seed
 
 N_PICTURES = 4
 
@@ -85,7 +85,8 @@ class Objective(BaseObjective):
             "problem": self.problem,
             "prior": self.prior,
             "n_samples": self.draws_per_image,
-            "seed": self.seed,
+            # not the seed of the measurement noise, which would give the noise away
+            "seed": stream_seed(self.seed, "sampler", self.problem.task),
             "batch_size": self.batch_size,
         }
 

@@ -139,7 +139,11 @@ METRICS = {
     "lpips": Metric("LPIPS", -1, "AlexNet, on [-1, 1] after clamping", lpips_score),
     "psnr": Metric("PSNR", 1, "dB, on [0, 1] after clamping, peak 1", psnr_score),
     "ssim": Metric("SSIM", 1, "Gaussian window 11x11, sigma 1.5, on [0, 1] after clamping", ssim_score),
-    "data_misfit": Metric("data misfit", 0, "||y - A x||^2 / (m sigma^2); about 1 for a posterior sample"),
+    "data_misfit": Metric(
+        "data misfit",
+        0,
+        "||y - A x||^2 / (m sigma^2), for counts sum (k - mu)^2 / (m mu); about 1 for a posterior sample",
+    ),
     "si_sdri_all": Metric("SI-SDRi", 1, "dB over the mixture, mean over 4 s windows and stems", si_sdri_all_score),
     **{
         f"si_sdri_{stem}": Metric(

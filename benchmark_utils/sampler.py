@@ -107,11 +107,21 @@ class PosteriorSampler(BaseSolver):
         prior = CountingPrior(self.prior)
         start = time.perf_counter()
         n_images = len(problem.images)
-        samples, ess = [], []
-        for first in range(0, n_images, self.batch_size):
-            index = range(first, min(first + self.batch_size, n_images))
+        samples, ess, batch_size, done = [], [], self.batch_size, 0
+        while done < n_images:
+            index = range(done, min(done + batch_size, n_images))
             self._label = f"{self.name}, images {index[0] + 1}-{index[-1] + 1} of {n_images}"
-            samples.append(self._sample_images(problem.rows(index, self.n_samples), prior))
+            counted = prior.nfe, prior.vjp
+            try:
+                samples.append(self._sample_images(problem.rows(index, self.n_samples), prior))
+            except torch.cuda.OutOfMemoryError:
+                if len(index) == 1:
+                    raise
+                batch_size = len(index) // 2
+                prior.nfe, prior.vjp = counted
+                print(f"{self}: out of GPU memory with {len(index)} images at once, going on with {batch_size}")
+                continue
+            done += len(index)
             ess += [float("nan")] * len(index) if self.ess is None else self.ess.tolist()
         if self.device.type == "cuda":
             torch.cuda.synchronize()

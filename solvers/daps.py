@@ -45,7 +45,7 @@ class Solver(PosteriorSampler):
     parameters = {name: [None] for name in PIXEL}
     test_config = {"n_levels": 3, "n_ode": 2, "n_inner": 2}
     needs = {"differentiable"}
-    # the released code's settings per task; sr16, half and jpeg2 (not there) as in the MGDM paper's released code
+    # the released code's settings per task; step sizes of sr16, half and jpeg2 (not there) from MGDM's code
     PRESETS = {
         ("*", "*"): PIXEL,
         ("*", "sr4"): {"step_size": 1e-4},

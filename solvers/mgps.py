@@ -51,7 +51,7 @@ class Solver(PosteriorSampler):
             t, s = levels[-i - 1], levels[-i]
             m = max(1, math.floor(self.alpha[s <= 500] * s))
             n_steps = self.n_gradient_steps(i)
-            if t >= self.warm_start:
+            if t >= self.warm_start and m > 1:
                 x_m = self.sample_x_m(problem, prior, noise, estimate, x_t, 1, m, t, n_steps)
                 estimate = self.sample_x_1(problem, prior, noise, x_m, m, n_steps)
                 x_t = schedule.sample_bridge(estimate, x_t, 1, s, t, noise)

@@ -14,7 +14,7 @@ class Solver(PosteriorSampler):
       grad log p(y | x_t) = J^T A^T (sigma_y^2 I + A V A^T)^{-1} (y - A D(x_t)).
     The inverse is ``n_conjugate`` conjugate gradient iterations, one vector-Jacobian product each (J is symmetric).
     The denoised image becomes ``D + (1 - abar_t) / sqrt(abar_t)`` times this score in a DDIM(eta) step. Exact, as
-    the steps get short, for every Gaussian prior.
+    the steps get short, for every Gaussian prior once the conjugate gradients have converged.
     """
 
     name = "mmps"

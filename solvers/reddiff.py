@@ -11,7 +11,8 @@ class Solver(PosteriorSampler):
       1/2 mean_j (y - A(mu))_j^2 + w_t mean_i (eps(x_t) - z)_i mu_i,   x_t = sqrt(abar_t) mu + sqrt(1 - abar_t) z
     with the noise difference held fixed and ``w_t = grad_term_weight sqrt((1 - abar_t) / abar_t)``. The means run
     over the observed values and over the values of the image, as in the released code, so that their balance
-    depends on the task. mu starts at ``A^+ y`` where A has an SVD, else at noise. The result is one point, a
+    depends on the task. mu starts at ``V s / (s^2 + sigma_y^2) U^T y`` where A has an SVD (``A^+ y`` in the
+    paper, which a wide blur turns into amplified noise), else at noise. The result is one point, a
     minimiser, rather than a draw of the posterior. ``learning_rate`` is Adam's, whose betas are (0.9, 0.99).
     """
 
@@ -24,8 +25,8 @@ class Solver(PosteriorSampler):
 
     def sample(self, problem, prior, noise):
         schedule, shape = prior.schedule, prior.event_shape
-        known = "svd" in problem.capabilities
-        mu = (problem.operator.A_dagger(problem.y) if known else noise.normal(*shape)).clone().requires_grad_()
+        known = {"svd", "gaussian"} <= problem.capabilities
+        mu = (self.regularised_inverse(problem) if known else noise.normal(*shape)).clone().requires_grad_()
         optimiser = torch.optim.Adam([mu], lr=self.learning_rate, betas=(0.9, 0.99))
         for t in self.progress(schedule.grid(self.n_steps)[:-1]):
             alpha, std = schedule.abar(t) ** 0.5, (1 - schedule.abar(t)) ** 0.5
@@ -39,3 +40,7 @@ class Solver(PosteriorSampler):
             mu.grad = gradient + weight * (eps - z) / mu[0].numel()
             optimiser.step()
         return mu.detach()
+
+    def regularised_inverse(self, problem):
+        operator = problem.operator
+        return operator.V(operator.mask / (operator.mask**2 + problem.noise.std**2) * operator.U_adjoint(problem.y))

@@ -13,8 +13,8 @@ class Solver(PosteriorSampler):
     Algorithm 1. The twist ``g_t(x_t) = N(y; A D(x_t), V_t)`` guides each particle, replacing the denoised image by
     ``D + (1 - abar_t) / sqrt(abar_t) grad log g_t``, and the weights
     ``p(x_s | x_t) g_s(x_s) / (q(x_s | x_t) g_t(x_t))`` correct for it; the last twist is the likelihood, so the
-    particles become exact as their number grows. ``twist="covariance"`` has ``V_t = sigma^2 I + (1 - abar_t) A A^T``
-    where A has an SVD and the likelihood elsewhere; ``"likelihood"`` is the paper's generic ``p(y | D(x_t))``.
+    particles become exact as their number grows. ``twist="covariance"`` has ``V_t = sigma^2 I + (1 - abar_t) A A^T``,
+    with I for A A^T where A has no SVD; ``"likelihood"`` is the paper's generic ``p(y | D(x_t))``, V_t = sigma^2 I.
     DDPM's last move has no noise, which leaves the ratio undefined: no move here has less than that from level 2
     to 1. ``n_particles`` is per image (or the number of samples asked for, if larger).
     """
@@ -22,7 +22,7 @@ class Solver(PosteriorSampler):
     name = "tds"
     parameters = {"n_particles": [None], "n_steps": [None], "twist": [None]}
     test_config = {"n_particles": 4, "n_steps": 3}
-    needs = {"differentiable"}
+    needs = {"differentiable", "gaussian"}
     PRESETS = {
         ("*", "*"): {"n_particles": 16, "n_steps": 100, "twist": "covariance"},  # the paper's ImageNet experiment
         ("mixture", "*"): {"n_particles": 1000},
@@ -63,12 +63,13 @@ class Solver(PosteriorSampler):
         with torch.enable_grad():
             x_t = x.detach().requires_grad_()
             x_hat = prior.denoise(x_t, t)
-            if self.twist == "covariance" and {"svd", "gaussian"} <= problem.capabilities:
-                operator = problem.operator
-                variance = problem.noise.std**2 + (1 - prior.schedule.abar(t)) * operator.mask**2
-                misfit = operator.U_adjoint(problem.residual(x_hat)).square() / variance
-                log_twist = -misfit.double().flatten(1).sum(1) / 2
-            else:
+            if self.twist == "likelihood":
                 log_twist = problem.log_likelihood(x_hat).double()
+            else:
+                residual, squared_gain = problem.residual(x_hat), 1.0
+                if "svd" in problem.capabilities:
+                    residual, squared_gain = problem.operator.U_adjoint(residual), problem.operator.mask**2
+                variance = problem.noise.std**2 + (1 - prior.schedule.abar(t)) * squared_gain
+                log_twist = -(residual.square() / variance).double().flatten(1).sum(1) / 2
             (gradient,) = torch.autograd.grad(log_twist.sum(), x_t)
         return x_hat.detach(), log_twist.detach(), gradient

@@ -106,3 +106,28 @@ class GlobalNoise(PosteriorSampler):
 @pytest.mark.parametrize("Solver", [CoupledNorm, GlobalNoise])
 def test_a_coupled_solver_is_noticed(Solver):
     assert largest_difference(Solver, problem_of(*CASES[0]), SMALL) > TOLERANCE
+
+
+class OutOfMemory(PosteriorSampler):
+    """Needs more memory than there is for more than two images at once."""
+
+    name, test_config = "out_of_memory", {}
+
+    def sample(self, problem, prior, noise):
+        x_hat = prior.denoise(noise.normal(*prior.event_shape), 500)
+        if len(problem.images) > 2:
+            raise torch.cuda.OutOfMemoryError("as a GPU would")
+        return x_hat
+
+
+def test_an_exhausted_gpu_halves_the_batch(capsys):
+    problem = problem_of(*CASES[0])
+    solver = OutOfMemory.get_instance()
+    solver.set_objective(problem, SMALL, 1, 0)
+    solver.run(None)
+    result = solver.get_result()
+    assert "out of GPU memory with 4 images at once, going on with 2" in capsys.readouterr().out
+    assert result["nfe"] == 1 and result["samples"].shape == (4, 1, 8)
+    torch.testing.assert_close(result["samples"], draw(OutOfMemory, problem, SMALL, 1, batch_size=1))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        draw(OutOfMemory, problem, SMALL, 3)

@@ -1,4 +1,4 @@
-"""The example of ``docs/add_a_sampler.rst``, run as it is written there."""
+"""The README's example of a solver, run as it is written there."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def code_block(text, language):
 
 
 def test_the_example_runs_as_written(tmp_path):
-    code = code_block((ROOT / "docs" / "add_a_sampler.rst").read_text(), "python")
+    code = code_block((ROOT / "README.rst").read_text(), "python")
     assert len([line for line in code.splitlines() if line]) <= 25
     solver = tmp_path / "my_sampler.py"
     solver.write_text(code)
