@@ -29,16 +29,15 @@ class Solver(PosteriorSampler):
     """DAPS: "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing",
     Zhang, Chu, Berner, Meng, Anandkumar and Song, CVPR 2025, https://arxiv.org/abs/2407.01521
 
-    Algorithm 1, in the variance-exploding view. At each level sigma of a poly-7 grid:
+    Algorithm 1 (variance exploding). At each level sigma of a poly-7 grid:
       x_hat: ``n_ode`` Euler steps of the probability-flow ODE on a poly-7 grid from sigma to ``ode_sigma_min``
       x_0 ~ exp(-c ||y - A x_0||^2 / tau^2 - ||x_0 - x_hat||^2 / (2 sigma^2)), the inner step
       x = x_0 + (next sigma) eps
-    ``inner="mcmc"`` makes ``n_inner`` Langevin steps (eq. 9), or Hamiltonian ones for ``momentum`` > 0 (momentum 0
-    is Langevin), with a step size that falls linearly to ``step_decay`` times itself over the levels;
-    ``inner="exact"`` draws x_0 by the SVD, the limit of many steps. ``data_factor`` is c: 1/2 in the paper and its
-    first code, 1 in the later code (a likelihood of std tau / sqrt 2). ``tau`` is 0.01 in the published settings
-    whatever the noise; ``"noise"`` takes the noise's standard deviation. ``clamp`` bounds each value of the
-    gradient of ||y - A x||^2, as the code does for latents.
+    ``inner="mcmc"`` makes ``n_inner`` Langevin steps (eq. 9), or Hamiltonian ones for ``momentum`` > 0, with a step
+    size that falls linearly to ``step_decay`` times itself over the levels; ``"exact"`` draws x_0 by the SVD, the
+    limit of many steps. ``data_factor`` is c: 1/2 in the paper and its first code, 1 in the later code. ``tau`` is
+    0.01 in the published settings whatever the noise; ``"noise"`` takes the noise's standard deviation. ``clamp``
+    bounds each value of the gradient of ||y - A x||^2, as the code does for latents.
     """
 
     name = "daps"
@@ -63,14 +62,15 @@ class Solver(PosteriorSampler):
         ("ffhq_latent", "phase_retrieval"): chain(65, 2.1e-5, 0.12, 0.41),
         ("ffhq_latent", "nonlinear_blur"): chain(80, 3.71e-6, 0.024, 0.91),
         ("ffhq_latent", "hdr"): chain(38, 4.52e-6, 0.015, 0.58),
-        # the MGDM paper's setting for its audio priors
-        ("audio", "*"): AUDIO | chain(50, 1e-5, 1e-3, 0.0),
+        ("audio", "*"): AUDIO | chain(50, 1e-5, 1e-3, 0.0),  # the MGDM paper's released code
         # absolute step sizes are made for images: the exact inner draw needs none
         ("mixture", "*"): {"inner": "exact", "tau": "noise"},
         ("gaussian", "*"): {"inner": "exact", "tau": "noise"},
     }
 
     def sample(self, problem, prior, noise):
+        if self.inner not in ("mcmc", "exact"):
+            raise ValueError(f"daps: inner must be 'mcmc' or 'exact', got {self.inner!r}")
         if self.inner == "exact" and not {"svd", "gaussian"} <= problem.capabilities:
             raise ValueError(f"daps: inner='exact' needs an SVD, which {problem.task} has not; use inner='mcmc'")
         levels = [*poly_grid(self.sigma_max, self.sigma_min, self.n_levels), 0.0]

@@ -16,7 +16,7 @@ class Solver(PosteriorSampler):
     "score" the one that makes g a gradient of log p(y | x_t) in the guided denoiser. The first two do not shrink
     with the length of the step, so that many steps guide too much; "score" is exact for a prior N(0, I). A step
     multiplies the error by about 1 - w J^2, and J reaches 1 / sqrt(abar_t) where the prior is wide: only "reddiff"
-    keeps w J^2 below 1; under a wide Gaussian (or faces64_mfa) the other two diverge. Hence the default.
+    keeps w J^2 near 1; in 100 steps the others diverge under a wide Gaussian or faces64_mfa. Hence the default.
     JPEG is its own decoder, hence ``A^+ A D`` is the decoded image (section 3.2) and ``g = J^T (y - A(D(x_t)))``.
     """
 

@@ -29,6 +29,8 @@ class Solver(PosteriorSampler):
     }
 
     def sample(self, problem, prior, noise):
+        if self.twist not in ("covariance", "likelihood"):
+            raise ValueError(f"tds: twist must be 'covariance' or 'likelihood', got {self.twist!r}")
         schedule, n_draws = prior.schedule, problem.n_draws
         cloud = noise.particles(max(self.n_particles, n_draws))
         n_images = len(problem.images) // n_draws

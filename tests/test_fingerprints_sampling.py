@@ -416,6 +416,12 @@ def test_ess_is_reported_for_particle_methods_only():
 # ------------------------------------------------------------------------------------------------------ all of the file
 
 
+@pytest.mark.parametrize("Solver, option", [(DAPS, "inner"), (PnPDM, "likelihood"), (TDS, "twist")])
+def test_an_unknown_option_is_refused(Solver, option):
+    with pytest.raises(ValueError, match=f"{option} must be .* got 'exakt'"):
+        run(Solver, 1, **{option: "exakt"})
+
+
 def test_draw_conditional_is_the_gaussian_product():
     problem, _ = fingerprint_problem()
     n, center = 4000, torch.tensor([0.2, -0.3, 0.4], dtype=torch.float64)
