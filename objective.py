@@ -126,9 +126,8 @@ class Objective(BaseObjective):
         image, n = self.problem.images[i], len(draws)
         prior = self.prior.load("cpu")
         posterior = prior.posterior(self.problem.rows([i]))
-        stream = NoiseStream(
-            self.seed, "reference", self.problem.task, [image] * 2 * n, range(2 * n), dtype=torch.float64
-        )
+        key = self.seed, "reference", self.problem.task, [image] * 2 * n, range(2 * n)
+        stream = NoiseStream(*key, dtype=torch.float64, block=1)  # few numbers of many rows: none ahead
         reference, other = posterior.sample(stream).split(n)
         return {
             "sliced_wasserstein": sliced_wasserstein(draws, reference, seed=image),

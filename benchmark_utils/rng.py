@@ -29,16 +29,18 @@ class NoiseStream:
         Two purposes never share a stream; see ``PURPOSES``.
     images, draws : sequence of int
         Image number and draw number of each row.
+    block : int
+        How many numbers are drawn ahead in each row; the numbers depend on it.
 
     ``shared`` is a ``numpy.random.Generator`` for choices that all rows make together (MGDM's index s): it
     depends on neither images nor draws, so not on the batch.
     """
 
-    def __init__(self, seed, purpose, task, images, draws=None, device="cpu", dtype=torch.float32):
+    def __init__(self, seed, purpose, task, images, draws=None, device="cpu", dtype=torch.float32, block=BLOCK):
         draws = [0] * len(images) if draws is None else draws
         self._key = seed, purpose, task
         self.images, self.draws = list(images), list(draws)
-        self.device, self.dtype = torch.device(device), dtype
+        self.device, self.dtype, self.block = torch.device(device), dtype, block
         self._generators = [
             torch.Generator(self.device).manual_seed(stream_seed(seed, purpose, task, image, draw))
             for image, draw in zip(self.images, self.draws, strict=True)
@@ -51,7 +53,7 @@ class NoiseStream:
         block, used = self._blocks.get(sampler, (None, 0))
         if block is None or used + size > block.shape[1]:
             options = {"device": self.device, "dtype": self.dtype}
-            block = torch.stack([sampler(max(BLOCK, size), generator=g, **options) for g in self._generators])
+            block = torch.stack([sampler(max(self.block, size), generator=g, **options) for g in self._generators])
             used = 0
         self._blocks[sampler] = block, used + size
         return block[:, used : used + size].reshape(-1, *shape)
