@@ -7,11 +7,13 @@ from pathlib import Path
 from benchmark_utils.hub import user_files_state
 
 
+@functools.cache
 def fingerprint():
     """A digest of the sources, and the state of the files that the user named (images, weights).
 
     benchopt hashes the file of a solver, dataset or objective but not what they import or read; the base solver
-    and the objective return this from ``_get_state``, which enters the cache key.
+    and the objective return this from ``_get_state``, which enters the cache key. Taken once in a process: benchopt
+    pickles in one thread (``-j``) while another rebuilds the benchmark, whose configuration cannot be read then.
     """
     return {"benchmark_utils": source_digest(), "user_files": user_files_state()}
 
