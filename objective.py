@@ -34,6 +34,7 @@ import torch
 from benchopt import BaseObjective
 
 from benchmark_utils.cache import fingerprint
+from benchmark_utils.fid import features
 from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.rng import NoiseStream, stream_seed
@@ -42,13 +43,17 @@ N_PICTURES = 4
 
 
 class Objective(BaseObjective):
-    """Draw from p(x | y) given a pretrained diffusion prior: quality, exactness and cost of posterior samplers."""
+    """Draw from p(x | y) given a pretrained diffusion prior: quality, exactness and cost of posterior samplers.
+
+    ``n_samples`` draws per image (the dataset's number unless given), ``batch_size`` rows at a time (what fits
+    unless given); ``fid=True`` keeps Inception features of the images, from which the page has FIDs.
+    """
 
     name = "Posterior sampling"
     url = "https://github.com/benchopt/benchmark_diffusion_posterior"
     min_benchopt_version = "1.10"
     sampling_strategy = "run_once"
-    parameters = {"n_samples": [None], "batch_size": [None]}
+    parameters = {"n_samples": [None], "batch_size": [None], "fid": [None]}
     requirements = [
         "pip::torch",
         "pip::torchvision",
@@ -165,7 +170,10 @@ class Objective(BaseObjective):
         if self.problem.task == "phase_retrieval":
             observation = spectrum_picture(observation, self.problem.noise.std)
         pictures = {"truth": self.x_true, "observation": observation, "sample": samples[:, 0]}
-        return {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
+        kept = {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
+        if self.fid:
+            kept |= {f"{name}_features": features(to_uint8(pictures[name])) for name in ("truth", "sample")}
+        return kept
 
     def get_one_result(self):
         return {

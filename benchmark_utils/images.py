@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmark_utils.hub import ASSETS, asset, data_home, how_to_name, user_path
+from benchmark_utils import ffhq
+from benchmark_utils.hub import asset, data_home, how_to_name, user_path
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.problem import GaussianNoise, PoissonNoise
 
 IMAGE_METRICS = ("lpips", "psnr", "ssim", "data_misfit")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-THUMBNAILS = ASSETS / "ffhq64"
 
 
 def open_image(path):
@@ -110,11 +110,15 @@ def image_folder(name, content):
 def find_ffhq(first, n_images, size):
     """Paths of FFHQ images, by position in name order, and what makes them size x size.
 
-    For 64 px these are the shipped thumbnails, else the user's images.
+    For 64 px these are the shipped thumbnails, else the user's images or those that ``benchopt prepare`` fetched.
     """
     if size == 64:
-        return select(image_files(THUMBNAILS), first, n_images, THUMBNAILS), as_is
-    folder = image_folder("ffhq", f"FFHQ images (square, {size} px or more, named in FFHQ's order)")
+        return select(image_files(ffhq.THUMBNAILS), first, n_images, ffhq.THUMBNAILS), as_is
+    if ffhq.downloaded_folder().is_dir() and not ffhq.has_own_folder():
+        folder = ffhq.downloaded_folder()
+    else:
+        remedy = f"FFHQ images (square, {size} px or more, named in FFHQ's order), or fetch them by `benchopt prepare`,"
+        folder = image_folder("ffhq", remedy)
     return select(image_files(folder), first, n_images, folder), shrink_square
 
 
@@ -207,6 +211,8 @@ def imagenet_data(dataset, operator, task, n_samples=1):
 
 
 def prepare_ffhq(dataset):
+    if image_size(Prior(dataset.prior)) > 64:
+        ffhq.fetch()
     prepare_images(dataset, find_ffhq)
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from benchmark_utils import ffhq as ffhq_hub
 from benchmark_utils import images
 from benchmark_utils.hub import ASSETS
 from benchmark_utils.operators.hdr import HDR
@@ -178,6 +181,50 @@ def test_real_ffhq_folder(monkeypatch):
     # the thumbnails are box (40, 60, 216, 236) of these pictures, so both have about the same mean colour
     thumbnails = images.read_images(ASSETS / "ffhq64", 0, 24, 64)[0]
     assert (x[..., 60:236, 40:216].mean((2, 3)) - thumbnails.mean((2, 3))).abs().max() < 0.02
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub whose FFHQ file has the given pictures, in the layout of the real one; returns the call that fills it."""
+    monkeypatch.delenv("FFHQ_PATH", raising=False)
+    monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "train.parquet"
+
+    def fill(files):
+        rows = [{"image": {"bytes": file.read_bytes(), "path": None}} for file in files]
+        pq.write_table(pa.Table.from_pylist(rows), path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: path)
+    return fill
+
+
+@pytest.mark.skipif(not (SHARED / "ffhq256").is_dir(), reason="needs ../shared/data/ffhq256")
+def test_ffhq_is_fetched_from_the_hub(hub):
+    files = sorted((SHARED / "ffhq256").glob("*.png"))[:20]  # numbers 0 to 19
+    hub(files)
+    ffhq_hub.fetch()
+    paths, fit = images.find_ffhq(18, 2, 256)
+    assert [path.name for path in paths] == ["00018.png", "00019.png"]
+    assert np.array_equal(np.asarray(fit(paths[1], 256)), np.asarray(Image.open(files[19])))
+    hub(files[::-1])
+    ffhq_hub.fetch()  # they are there: nothing is fetched
+
+
+@pytest.mark.skipif(not (SHARED / "ffhq256").is_dir(), reason="needs ../shared/data/ffhq256")
+def test_other_images_from_the_hub_are_refused(hub):
+    hub(sorted((SHARED / "ffhq256").glob("*.png"))[1:4])
+    with pytest.raises(ValueError, match="row 0 of .* is not FFHQ image 00000.png"):
+        ffhq_hub.fetch()
+    assert not ffhq_hub.downloaded_folder().exists()
+
+
+def test_without_a_network_the_remedy_is_named(hub, monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    with pytest.raises(ConnectionError, match="merkol/ffhq-256.*FFHQ_PATH"):
+        ffhq_hub.fetch()
 
 
 @pytest.mark.skipif(not (SHARED / "imagenet256").is_dir(), reason="needs ../shared/data/imagenet256")

@@ -13,7 +13,8 @@ import torch
 from deepinv.physics import BlurFFT
 from PIL import Image
 
-from benchmark_utils.images import THUMBNAILS, read_images
+from benchmark_utils.ffhq import THUMBNAILS
+from benchmark_utils.images import read_images
 from benchmark_utils.operators import jpeg as jpeg_module
 from benchmark_utils.operators.blur import GaussianBlur, MotionBlur, blur, gaussian_blur, motion_blur, n_taps
 from benchmark_utils.operators.colorization import Colorization

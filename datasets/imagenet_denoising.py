@@ -1,0 +1,22 @@
+from benchopt import BaseDataset
+
+from benchmark_utils.images import imagenet_data, prepare_imagenet
+from benchmark_utils.operators.denoising import denoising
+
+
+class Dataset(BaseDataset):
+    """ImageNet images with noise of standard deviation ``noise_std`` and nothing else."""
+
+    name = "imagenet_denoising"
+    parameters = {
+        "prior": ["imagenet256"],
+        "first": [0],
+        "n_images": [4],
+        "noise_std": [0.3],
+    }
+
+    def prepare(self):
+        prepare_imagenet(self)
+
+    def get_data(self):
+        return imagenet_data(self, denoising, task="denoising")
