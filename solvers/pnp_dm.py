@@ -40,6 +40,8 @@ class Solver(PosteriorSampler):
     PRESETS = {
         ("*", "*"): COLOUR_IMAGES,
         ("*", "phase_retrieval"): {"decay": 0.95, "rho_min": 0.1},  # MGDM paper's released code
+        # chosen here: with 1e-4 values clipped on the wrong side stay there (PSNR 12.9 against 20.7 dB on a face)
+        ("*", "hdr"): {"step_size": 1e-3},
         # MGDM paper's released code, but for its Langevin steps; EDM's smallest level has to lie below rho
         ("audio", "*"): {"rho_min": 1e-3, "sigma_min": 1e-4},
         # modes 8 apart: with the paper's cooling the mode is chosen in the first sweeps
