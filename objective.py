@@ -20,7 +20,10 @@ What a solver gets, and returns
 -------------------------------
 problem : InverseProblem with one row per image; prior : the handle; n_samples; seed; batch_size.
 It returns ``samples`` (n_images, n_samples, *signal) on the CPU, ``nfe``, ``vjp``, ``seconds_per_image``,
-``peak_memory_gb`` and ``ess`` (one number per image, NaN for methods without particles). It never sees x_true.
+``peak_memory_gb``, ``ess`` (one number per image, NaN for methods without particles) and ``provenance`` (commit,
+versions, device, weights: texts that each row carries). It never sees x_true.
+A reference that needs x_true also returns ``oracle``, a function ``(samples, x_true) -> samples`` of tensors of one
+shape, which is applied here; its rows say so in the column ``oracle``, and the tables by it.
 
 What is scored
 --------------
@@ -33,6 +36,7 @@ import math
 import torch
 from benchopt import BaseObjective
 
+from benchmark_utils.attempts import finished, noted
 from benchmark_utils.cache import fingerprint
 from benchmark_utils.fid import features
 from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
@@ -95,7 +99,9 @@ class Objective(BaseObjective):
             "batch_size": self.batch_size,
         }
 
-    def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb, ess):
+    @noted
+    def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb, ess, provenance, oracle=None):
+        samples = self._informed(samples, oracle)
         cost = {
             "nfe": nfe,
             "vjp": vjp,
@@ -117,9 +123,15 @@ class Objective(BaseObjective):
                 scores["ess"] = smallest_ess
             row = {name: scores[name] for name in self.metrics}  # benchopt shows the first column by default
             row |= scores | {"image": self.problem.images[group[0]], "file": self.files[i]} | cost
-            row |= {"task": self.problem.task, "headline": self.metrics[0]}
+            row |= {"task": self.problem.task, "headline": self.metrics[0]} | provenance
+            if oracle is not None:
+                row["oracle"] = "sees the truth"
             rows.append(row)
         return rows
+
+    def _informed(self, samples, oracle):
+        """Samples (n, D, *signal) after what a reference makes of them with the truth."""
+        return samples if oracle is None else oracle(samples, self.x_true.to(samples)[:, None].expand_as(samples))
 
     def _exact_posterior(self):
         if "closed_form" not in self.problem.capabilities or self.draws_per_image < 2:
@@ -157,8 +169,14 @@ class Objective(BaseObjective):
             row["si_sdri_mean"] = float(METRICS["si_sdri_all"].score(draws.mean(0, keepdim=True), truth))
         return row
 
-    def save_final_results(self, samples, **_):
-        """For the page: the first images' truth, observation and first sample as uint8; stems also as audio."""
+    @noted
+    def save_final_results(self, samples, oracle=None, **_):
+        """For the page: truth, observation, first sample and spread of the first images, and stems as audio."""
+        kept = self._kept(self._informed(samples, oracle))
+        finished(self)
+        return kept
+
+    def _kept(self, samples):
         if self.problem.task == "separation":
             from benchmark_utils.listen import kept  # imports soundfile, which only audio needs
 
@@ -171,6 +189,9 @@ class Objective(BaseObjective):
             observation = spectrum_picture(observation, self.problem.noise.std)
         pictures = {"truth": self.x_true, "observation": observation, "sample": samples[:, 0]}
         kept = {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
+        if self.draws_per_image > 1:
+            spread = samples[:N_PICTURES].float().std(1).mean(1)  # of a value in [-1, 1]: at most about 1
+            kept["spread"] = (255 * spread.clamp(0, 1)).round().byte().cpu().numpy()
         if self.fid:
             kept |= {f"{name}_features": features(to_uint8(pictures[name])) for name in ("truth", "sample")}
         return kept
@@ -183,6 +204,7 @@ class Objective(BaseObjective):
             "seconds_per_image": 0.0,
             "peak_memory_gb": float("nan"),
             "ess": [float("nan")] * len(self.x_true),
+            "provenance": {},
         }
 
     def __repr__(self):

@@ -8,10 +8,6 @@ import numpy as np
 import torch
 
 BATCH = 16
-DEFINITION = (
-    "Fréchet distance of InceptionV3 features (2048, torchmetrics) between the first draw of each image and the true "
-    "images; biased upwards for few images, so compare equal n only"
-)
 
 
 @functools.cache
@@ -36,6 +32,20 @@ def features(images):
     batches = torch.from_numpy(images).movedim(-1, 1).split(BATCH)
     with torch.no_grad():
         return torch.cat([network(batch) for batch in batches]).half().numpy()
+
+
+def fids(rows):
+    """``{solver: (FID, n images)}`` of the rows of a task, where at least two images have features."""
+    first = rows[rows["idx_rep"] == rows["idx_rep"].min()] if "final_results" in rows else rows[:0]
+    found = {}
+    for solver, cells in first.groupby("solver_name", sort=False):
+        kept = [cell for cell in cells["final_results"] if isinstance(cell, dict)]
+        kept = [cell for cell in kept if cell.get("sample_features") is not None]
+        drawn, real = ([cell[f"{name}_features"] for cell in kept] for name in ("sample", "truth"))
+        n = sum(map(len, drawn))
+        if n > 1:
+            found[solver] = frechet_distance(np.concatenate(drawn), np.concatenate(real)), n
+    return found
 
 
 def frechet_distance(features, other):

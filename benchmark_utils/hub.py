@@ -5,6 +5,7 @@ of ``USER_PATHS``. Downloads lie in ``~/.cache/benchmark_diffusion_posterior``, 
 environment variable ``BENCHMARK_DIFFUSION_POSTERIOR_CACHE`` names.
 """
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -25,11 +26,27 @@ USER_PATHS = {
     "imagenet": "folder of ImageNet validation JPEGs",
     "ffhq256": "checkpoint of the prior ffhq256",
     "imagenet256": "checkpoint of the prior imagenet256",
+    "ffhq256_latent": "folder with the two archives of the prior ffhq256_latent, or one converted file",
     "nonlinear_blur": "checkpoint of the nonlinear blur",
     "slakh2100": "folder of Slakh2100 tracks",
     "slakh_msdm": "checkpoint of the prior slakh_msdm",
     "slakh_isdm": "folder of the four checkpoints of the prior slakh_isdm",
 }
+
+
+_files_read = []
+
+
+@contextlib.contextmanager
+def files_read():
+    """A list that fills with the paths of the weight files that are read inside the ``with``."""
+    start = len(_files_read)
+    found = []
+    try:
+        yield found
+    finally:
+        found += dict.fromkeys(_files_read[start:])
+        del _files_read[start:]
 
 
 def sha256_of(path):
@@ -54,6 +71,7 @@ def asset(name):
             f"the shipped file {path} is truncated or altered (its sha256 is not the one in SHA256SUMS): "
             "restore it with `git checkout -- assets`"
         )
+    _files_read.append(path)
     return path
 
 
@@ -106,6 +124,7 @@ def load_checkpoint(path, **options):
     Raises ValueError, naming the file, if it is truncated, is no checkpoint or holds more than tensors and numbers.
     """
     try:
+        _files_read.append(path)
         with open(path, "rb") as file:
             if file.read(2) not in CHECKPOINT_STARTS:
                 raise pickle.UnpicklingError("neither a zip file nor a pickle")
@@ -128,6 +147,7 @@ def read_checkpoint(path):
 def read_safetensors(path):
     """The tensors of a safetensors file; raises ValueError, naming the file, if it is damaged."""
     try:
+        _files_read.append(path)
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(

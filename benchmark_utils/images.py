@@ -162,9 +162,9 @@ def image_data(dataset, find, operator, task, n_samples):
     ``find`` is one of the functions above, ``operator`` a function of the image shape (3, H, W). If the images, the
     prior's weights or the operator's are not on this machine it returns ``{"missing": what to do}``.
     """
-    prior = Prior(dataset.prior)
-    size = image_size(prior)
+    prior = Prior.of(dataset.prior)
     try:
+        size = image_size(prior)  # of a pipeline, from its files
         paths, fit = find(dataset.first, dataset.n_images, size)
         if prior.weights:
             prior.weights.require()
@@ -194,8 +194,13 @@ def image_size(prior):
 
 def prepare_images(dataset, find):
     """Check that the user's images are there and fetch the prior's weights; what ``benchopt prepare`` runs."""
-    prior = Prior(dataset.prior)
-    find(dataset.first, dataset.n_images, image_size(prior))
+    prepare_weights(dataset)
+    find(dataset.first, dataset.n_images, image_size(Prior.of(dataset.prior)))
+
+
+def prepare_weights(dataset):
+    """Fetch the prior's weights, of a pipeline also the size of its images."""
+    prior = Prior.of(dataset.prior)
     if prior.weights:
         prior.weights.prepare()
 
@@ -211,7 +216,8 @@ def imagenet_data(dataset, operator, task, n_samples=1):
 
 
 def prepare_ffhq(dataset):
-    if image_size(Prior(dataset.prior)) > 64:
+    prepare_weights(dataset)
+    if image_size(Prior.of(dataset.prior)) > 64:
         ffhq.fetch()
     prepare_images(dataset, find_ffhq)
 

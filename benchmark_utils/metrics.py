@@ -144,6 +144,12 @@ METRICS = {
         0,
         "||y - A x||^2 / (m sigma^2), for counts sum (k - mu)^2 / (m mu); about 1 for a posterior sample",
     ),
+    "fid": Metric(
+        "FID",
+        -1,
+        "of all images: Fréchet distance of InceptionV3 features (2048, torchmetrics) between first draws and truths; "
+        "biased upwards for few images, so comparable at equal n only",
+    ),
     "si_sdri_all": Metric("SI-SDRi", 1, "dB over the mixture, mean over 4 s windows and stems", si_sdri_all_score),
     **{
         f"si_sdri_{stem}": Metric(
@@ -168,7 +174,9 @@ METRICS = {
     "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),
     "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),
     "vjp": Metric("VJP", -1, "backward passes through the denoiser per returned sample"),
-    "seconds_per_image": Metric("s / image", -1, "wall-clock seconds of the sampler per image"),
+    "seconds_per_image": Metric(
+        "s / image", -1, "wall-clock seconds of the sampler per image, or per chunk of a track"
+    ),
     "peak_memory_gb": Metric("memory GB", -1, "peak allocated CUDA memory; not measured on a CPU"),
 }
 

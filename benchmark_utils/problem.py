@@ -108,7 +108,8 @@ class InverseProblem:
     n_draws : int
         Rows of one image.
     capabilities : frozenset of str
-        Out of differentiable, linear, svd, mask, gaussian, closed_form, latent, separation, image.
+        Out of differentiable, linear, svd, mask, gaussian, closed_form, latent, linear_operator (of a latent
+        problem: A itself is linear), separation, image.
     pixel : InverseProblem or None
         For a latent prior: the same problem in signal space.
     """
@@ -186,6 +187,10 @@ def capabilities(operator, noise, prior, task):
         found.add("gaussian")
     if prior.is_latent:
         found.add("latent")
+        if isinstance(operator, LinearPhysics):
+            found.add("linear_operator")
+            if prior.closed_form and "gaussian" in found:
+                found.add("closed_form")
     elif isinstance(operator, LinearPhysics):
         found.add("linear")
         if isinstance(operator, DecomposablePhysics) and has_orthonormal_basis(operator, prior.signal_shape):

@@ -1,12 +1,15 @@
 """The base class of every solver: everything around the method's own ``sample``."""
 
+import math
 import time
 
 import torch
 from benchopt import BaseSolver
 from tqdm import tqdm
 
+from benchmark_utils.attempts import noted
 from benchmark_utils.cache import fingerprint
+from benchmark_utils.provenance import provenance
 from benchmark_utils.rng import NoiseStream
 
 
@@ -75,9 +78,13 @@ class PosteriorSampler(BaseSolver):
     def skip(self, problem, prior, **_):
         missing = sorted(set(self.needs) - problem.capabilities)
         if missing:
-            return True, f"{self.name} needs {', '.join(missing)}, which {problem.task} with {prior.name} has not"
+            reason = f"{self.name} needs {', '.join(missing)}, which {problem.task} with {prior.name} has not"
+            if "latent" in problem.capabilities and {"linear", "svd", "mask"} & set(missing):
+                reason += ": of a latent, A(decode(z)) is not linear"
+            return True, reason
         return False, None
 
+    @noted
     def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.problem, self.n_samples, self.seed = problem, n_samples, seed
@@ -99,6 +106,7 @@ class PosteriorSampler(BaseSolver):
                 value = found[0]
             setattr(self, name, value)
 
+    @noted
     def run(self, _):
         problem = self.problem.to(self.device, self.prior.dtype)
         if self.device.type == "cuda":
@@ -110,7 +118,8 @@ class PosteriorSampler(BaseSolver):
         samples, ess, batch_size, done = [], [], self.batch_size, 0
         while done < n_images:
             index = range(done, min(done + batch_size, n_images))
-            self._label = f"{self.name}, images {index[0] + 1}-{index[-1] + 1} of {n_images}"
+            self._label = f"{self}, images {index[0] + 1}-{index[-1] + 1} of {n_images}"
+            self._batches_done, self._n_batches = done // batch_size, math.ceil(n_images / batch_size)
             counted = prior.nfe, prior.vjp
             try:
                 samples.append(self._sample_images(problem.rows(index, self.n_samples), prior))
@@ -135,6 +144,7 @@ class PosteriorSampler(BaseSolver):
             "seconds_per_image": seconds / n_images,
             "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else float("nan"),
             "ess": ess,
+            "provenance": provenance(self.prior, self.device),
         }
 
     @torch.no_grad()
@@ -155,8 +165,12 @@ class PosteriorSampler(BaseSolver):
         return x.cpu()
 
     def progress(self, steps):
-        """Iterate over ``steps`` with a progress bar, silent when the output is not a terminal."""
-        return tqdm(steps, desc=self._label, leave=False, disable=None)
+        """Iterate over ``steps`` with a progress bar, silent when the output is not a terminal.
+
+        Steps and time left are those of all batches of the cell.
+        """
+        total, done = len(steps) * self._n_batches, len(steps) * self._batches_done
+        return tqdm(steps, desc=self._label, total=total, initial=done, leave=False, disable=None, unit="step")
 
     def get_result(self):
         result, self.result = self.result, None

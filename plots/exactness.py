@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils import results
+from benchmark_utils import tables
 
 
 class Plot(BasePlot):
@@ -8,10 +8,10 @@ class Plot(BasePlot):
 
     name = "exactness"
     type = "table"
-    options = {"task": results.exactness_tasks}
+    options = {"task": tables.exactness_tasks}
 
     def plot(self, df, task):
-        return results.page_table(results.exactness(df, task))[1]
+        return tables.page_table(tables.exactness(df, task))[1]
 
     def get_metadata(self, df, task):
-        return results.page_table(results.exactness(df, task))[0]
+        return tables.page_table(tables.exactness(df, task))[0]

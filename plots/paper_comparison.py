@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils import results
+from benchmark_utils import results, tables
 
 
 class Plot(BasePlot):
@@ -11,7 +11,7 @@ class Plot(BasePlot):
     options = {"task": results.tasks}
 
     def plot(self, df, task):
-        return results.page_table(results.paper_comparison(df, task))[1]
+        return tables.page_table(tables.paper_comparison(df, task))[1]
 
     def get_metadata(self, df, task):
-        return results.page_table(results.paper_comparison(df, task))[0]
+        return tables.page_table(tables.paper_comparison(df, task))[0]

@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils import results
+from benchmark_utils import charts, results
 
 
 class Plot(BasePlot):
@@ -8,14 +8,14 @@ class Plot(BasePlot):
 
     name = "quality_cost"
     type = "scatter"
-    options = {"task": results.tasks, "cost": list(results.COST_AXES)}
+    options = {"task": results.tasks, "cost": list(charts.COST_AXES)}
 
     def plot(self, df, task, cost):
-        points = results.tradeoff(df, task, cost)
+        points = charts.tradeoff(df, task, cost)
         traces = []
         for point in points:
             style = self.get_style(point.solver)
-            x = results.log_position(point.cost, cost)
+            x = charts.log_position(point.cost, cost)
             low, high = point.quality.mean - point.quality.half_width, point.quality.mean + point.quality.half_width
             if low < high:
                 traces.append({"x": [x, x], "y": [low, high], "label": point.solver, **style, "marker": WHISKER})
@@ -23,7 +23,7 @@ class Plot(BasePlot):
         front = [point for point in points if point.on_front]
         traces.append(
             {
-                "x": [results.log_position(point.cost, cost) for point in front],
+                "x": [charts.log_position(point.cost, cost) for point in front],
                 "y": [point.quality.mean for point in front],
                 "label": "Pareto front",
                 "color": (0.3, 0.3, 0.3, 0.6),
@@ -35,8 +35,8 @@ class Plot(BasePlot):
     def get_metadata(self, df, task, cost):
         return {
             "title": task,
-            "xlabel": results.cost_label(cost),
-            "ylabel": results.quality_label(df, task),
+            "xlabel": charts.cost_label(cost),
+            "ylabel": charts.quality_label(df, task),
             "scale": "semilog-x",
         }
 

@@ -1,21 +1,21 @@
 from benchopt import BasePlot
 
-from benchmark_utils import results
+from benchmark_utils import pictures, tables
 
 
 class Plot(BasePlot):
-    """Truth, observation and one sample of every solver, for the first images of a task."""
+    """Truth, observation and every solver for the first images of a task: sample, error, zoom or spread."""
 
     name = "reconstructions"
     type = "image"
-    options = {"task": results.picture_tasks}
+    options = {"task": pictures.picture_tasks, "view": list(pictures.VIEWS)}
 
-    def plot(self, df, task):
+    def plot(self, df, task, view):
         return [
             # benchopt multiplies by 255 and truncates: half a level keeps every value
-            {"image": None if pixels is None else (pixels + 0.5) / 255, "label": label}
-            for label, pixels in results.pictures(df, task)[0]
+            {"image": None if pixels is None else (pixels + 0.5) / 255, "label": tables.breakable(label)}
+            for label, pixels in pictures.pictures(df, task, view)[0]
         ]
 
-    def get_metadata(self, df, task):
-        return {"title": task, "ncols": results.pictures(df, task)[1]}
+    def get_metadata(self, df, task, view):
+        return {"title": pictures.title(df, task, view), "ncols": pictures.pictures(df, task, view)[1]}

@@ -34,6 +34,10 @@ class Solver(PosteriorSampler):
         ("*", "hdr"): {"zeta": 0.14},
         ("*", "jpeg2"): {"zeta": 0.4},
         ("mixture", "*"): {"n_steps": 1000, "zeta": 1.0},
+        # in latent space: the sum of PSLD's two weights
+        ("ffhq_latent", "*"): {"zeta": 0.2},
+        ("ffhq_latent", "sr4"): {"zeta": 1.0},
+        ("ffhq_latent", "sr16"): {"zeta": 1.0},
         ("audio", "*"): {"zeta": 2.0},
     }
 

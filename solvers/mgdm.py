@@ -12,6 +12,7 @@ PAPER = {
     "tau": 10,
     "index_law": "uniform",
     "gradient_steps": (5, 20),
+    "long_every": 0,
     "learning_rates": (0.01, 0.03),
     "early": 0.25,
     "late": 0.25,
@@ -30,10 +31,10 @@ class Solver(PosteriorSampler):
       x_0 ~ p(x_0 | x_s)                          by ``n_denoise`` DDPM points
       x_t ~ q(x_t | x_s)                          the noising
     Settings are table 5 of the paper. ``learning_rates`` and ``gradient_steps`` are (first, then): the learning
-    rate changes after the first ``early`` part of the steps, the number of gradient steps in the last ``late``
-    part, where s also becomes the next level (eq. 21). ``index_law="near_zero"`` is the ablation of eq. 22.
-    The released code differs: ``noising="bridge"`` draws x_t given x_s and the previous state,
-    ``variational="log_std"`` optimises log-standard deviations, ``early=0.12``, ``late=0.28``.
+    rate changes after the first ``early`` part of the steps, the number of gradient steps in the last ``late`` part,
+    where s also becomes the next level (eq. 21), and, for latents, at every ``long_every``-th step (0: at no other).
+    ``index_law="near_zero"`` is the ablation of eq. 22. The released code differs: ``noising="bridge"`` draws x_t from
+    x_s and the previous state, ``variational="log_std"`` fits log-standard deviations, ``early=0.12``, ``late=0.28``.
     """
 
     name = "mgdm"
@@ -44,6 +45,7 @@ class Solver(PosteriorSampler):
         ("*", "*"): PAPER,
         ("imagenet", "*"): {"learning_rates": (0.03, 0.03)},  # released code; table 5 has the FFHQ rates
         ("ffhq", "phase_retrieval"): {"n_gibbs": 4},  # table 4; table 5 has 1
+        ("ffhq_latent", "*"): {"gradient_steps": (3, 20), "long_every": 10},
         ("audio", "*"): {"n_steps": 20, "n_gibbs": 6, "n_denoise": 15}
         | {"gradient_steps": (3, 20), "learning_rates": (0.005, 0.005)},
         # values up to 16; chosen here on problems 100 to 105 of gaussian_mixture, which no config runs
@@ -62,10 +64,11 @@ class Solver(PosteriorSampler):
             t_next, t, t_prev = levels[i + 1], levels[i], levels[i - 1]
             late = i <= int(self.late * self.n_steps)
             learning_rate = self.learning_rates[i < int((1 - self.early) * self.n_steps)]
+            gradient_steps = self.gradient_steps[late or (self.long_every > 0 and i % self.long_every == 0)]
             s = self.draw_index(t, t_prev, late, noise.shared)
             x_t_next, x_t = x_t, schedule.sample_bridge(x_0, x_t, 0, t, t_next, noise)
             for _ in range(self.n_gibbs):
-                x_s = self.sample_x_s(problem, prior, noise, x_0, x_t, s, t, self.gradient_steps[late], learning_rate)
+                x_s = self.sample_x_s(problem, prior, noise, x_0, x_t, s, t, gradient_steps, learning_rate)
                 x_0 = self.sample_x_0(prior, noise, x_s, s)
                 if self.noising == "forward":
                     x_t = schedule.sample_forward(x_s, s, t, noise)

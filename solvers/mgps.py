@@ -38,6 +38,7 @@ class Solver(PosteriorSampler):
         ("*", "*"): FFHQ,
         ("imagenet", "*"): {"gradient_steps": (20, 10, 2, 2), "stretches": (5, 20, 10)},
         ("ffhq_latent", "*"): {"alpha": (0.5, 1.0), "gradient_steps": (20, 10, 5, 2)},
+        ("audio", "*"): {"learning_rate": 0.005},  # not published: the MGDM paper's rate for audio
         ("mixture", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": math.inf},
         ("gaussian", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": math.inf},
     }

@@ -68,3 +68,16 @@ def rows_of(folder):
     frame = read_results(path)
     path.unlink()
     return frame
+
+
+def accounted_run(folder, *arguments, **environment):
+    """Run ``benchmark_utils.run`` in a folder; returns (exit code, output)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark_utils.run", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    return done.returncode, done.stdout + done.stderr

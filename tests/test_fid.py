@@ -3,11 +3,14 @@
 from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from benchmark_utils import fid
+from benchmark_utils.results import tasks
+from benchmark_utils.tables import leaderboard
 
 
 @pytest.fixture
@@ -67,3 +70,35 @@ def test_without_a_network_there_is_a_notice(monkeypatch, fresh):
     monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", unreachable)
     with pytest.warns(UserWarning, match="FID is left out.*no route"):
         assert fid.features(pictures(0)) is None
+
+
+def test_the_leaderboard_has_the_fid_of_all_shards():
+    rng = np.random.default_rng(0)
+    drawn, real = rng.standard_normal((6, 5)).astype(np.float16), rng.standard_normal((6, 5)).astype(np.float16)
+    cells = [
+        {
+            "dataset_name": f"d[first={first},n_images=3]",
+            "objective_name": "o[fid=True]",
+            "solver_name": solver,
+            "idx_rep": 0,
+            "objective_headline": "lpips",
+            "objective_task": "box",
+            "objective_lpips": 0.1 * i,
+            "objective_image": i,
+            "final_results": {
+                "sample_features": scale * drawn[first : first + 3],
+                "truth_features": real[first : first + 3],
+            }
+            if i == first + 2
+            else None,
+        }
+        for solver, scale in (("a", 1), ("b", 2))
+        for first in (0, 3)
+        for i in range(first, first + 3)
+    ]
+    frame = pd.DataFrame(cells)
+    (task,) = tasks(frame)
+    table = leaderboard(frame, task)
+    column = table.columns.index("FID ↓")
+    found = {row[1].text: row[column].value for row in table.rows}
+    assert found == {"a": fid.frechet_distance(drawn, real), "b": fid.frechet_distance(2 * drawn, real)}

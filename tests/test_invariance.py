@@ -15,6 +15,7 @@ from benchmark_utils.sampler import PosteriorSampler
 
 SOLVERS = sorted(path.stem for path in (Path(__file__).parents[1] / "solvers").glob("*.py") if path.stem[0] != "_")
 SMALL = Prior("gaussian", (("dim", 8), ("correlation", 0.5)))
+LATENT = Prior("gaussian_latent")
 FACES = Prior("faces64_mfa")
 TOLERANCE = 1e-6
 
@@ -39,6 +40,7 @@ def mask_operator():
 CASES = [  # prior, operator, task: a solver is tested on the first one that it does not skip
     (SMALL, svd_operator, "gaussian"),
     (SMALL, mask_operator, "random"),
+    (LATENT, lambda: Inpainting(img_size=(5,), mask=torch.tensor([1.0, 0, 1, 0, 1], dtype=torch.float64)), "random"),
     (FACES, lambda: inpainting("half", (3, 64, 64)).double(), "half"),
 ]
 
@@ -82,6 +84,13 @@ def largest_difference(Solver, problem, prior):
 def test_result_does_not_depend_on_the_batch(name):
     Solver = import_module(f"solvers.{name}").Solver
     assert largest_difference(Solver, *suitable_problem(Solver)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["mgdm", "dps", "daps", "pnp_dm"])
+def test_result_in_latent_space_does_not_depend_on_the_batch(name):
+    Solver = import_module(f"solvers.{name}").Solver
+    (case,) = (case for case in CASES if case[0] is LATENT)
+    assert largest_difference(Solver, problem_of(*case), LATENT) <= TOLERANCE
 
 
 class CoupledNorm(PosteriorSampler):

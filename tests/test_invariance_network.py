@@ -19,30 +19,34 @@ from benchmark_utils.priors.base import Prior
 from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
 from benchmark_utils.rng import NoiseStream
 
-PRIOR = Prior("faces64")
+PRIOR, LATENT = Prior("faces64"), Prior("faces64_latent")
+IN_LATENT_SPACE = ("mgdm", "dps", "daps", "pnp_dm", "psld", "resample")
 
 
 @pytest.fixture(scope="module")
 def half_faces():
-    """Four half-hidden faces: (truth, problem)."""
+    """Four half-hidden faces: (truth, {prior: problem})."""
     truth, _ = read_images(ASSETS / "ffhq64", 0, 4, 64)
     operator, noise, images = inpainting("half", (3, 64, 64)).double(), GaussianNoise(0.05), (0, 1, 2, 3)
     stream = NoiseStream(0, "measurement", "half", images, dtype=torch.float64)
     y = noise.sample(operator.A(truth.double()), stream) * operator.mask
-    found = capabilities(operator, noise, PRIOR, "half")
-    return truth, InverseProblem(operator, noise, y, "half", count_observed(operator, y), images, capabilities=found)
+    found = {prior: capabilities(operator, noise, prior, "half") for prior in (PRIOR, LATENT)}
+    fixed = operator, noise, y, "half", count_observed(operator, y), images
+    return truth, {prior: InverseProblem(*fixed, capabilities=found[prior]) for prior in found}
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_scores_do_not_depend_on_the_batch(name, half_faces):
-    truth, problem = half_faces
+@pytest.mark.parametrize(
+    "name, prior", [(name, PRIOR) for name in SOLVERS] + [(name, LATENT) for name in IN_LATENT_SPACE]
+)
+def test_scores_do_not_depend_on_the_batch(name, prior, half_faces):
+    truth, problem = half_faces[0], half_faces[1][prior]
     Solver = import_module(f"solvers.{name}").Solver
-    skipped, reason = Solver.get_instance(**(Solver.test_config or {})).skip(problem=problem, prior=PRIOR)
+    skipped, reason = Solver.get_instance(**(Solver.test_config or {})).skip(problem=problem, prior=prior)
     if skipped:
         pytest.skip(reason)
 
     def scores(batch_size):
-        samples = draw(Solver, problem, PRIOR, 1, batch_size=batch_size, **(Solver.test_config or {}))
+        samples = draw(Solver, problem, prior, 1, batch_size=batch_size, **(Solver.test_config or {}))
         pairs = list(zip(samples, truth, strict=True))
         return [torch.cat([score(x, y) for x, y in pairs]) for score in (psnr_score, lpips_score)]
 

@@ -5,26 +5,30 @@ import io
 import itertools
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
-from benchopt.benchmark import Benchmark
+from benchopt.benchmark import Benchmark, _list_parametrized_classes
+from benchopt.cli.main import run as benchopt_run
 from benchopt.plotting.helpers import update_plot_data_style
 from benchopt.results import save_results
+from benchopt.utils.run_context import RunContext
 from PIL import Image
+from scipy.stats import norm
 
-from benchmark_utils import report, results, summary
+from benchmark_utils import attempts, charts, expected, pictures, report, results, summary, tables
+from benchmark_utils.metrics import STEMS
 
 ROOT = Path(__file__).parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yml").read_text())
 
 
-def cell(dataset, solver, images, scores, repetition=0, pictures=None, **extra):
+def cell(dataset, solver, images, scores, repetition=0, stored=None, **extra):
     """Rows of one benchopt cell; ``scores`` are {metric: one value per image}, the headline first."""
     name, parameters = re.fullmatch(r"(\w+)\[(.*)\]", dataset).groups()
     parameters = dict(pair.split("=") for pair in parameters.split(","))
@@ -36,9 +40,9 @@ def cell(dataset, solver, images, scores, repetition=0, pictures=None, **extra):
         row |= {"task": "half", "headline": next(iter(scores))} | extra
         meta = {"objective_name": "Posterior sampling", "solver_name": solver, "dataset_name": dataset}
         meta |= {"idx_rep": repetition, "file_dataset": f"datasets/{name}.py", "base_seed": 0}
-        meta |= {f"p_dataset_{k}": float(v) if v[0].isdigit() else v for k, v in parameters.items()}
+        meta |= {f"p_dataset_{k}": float(v) if re.fullmatch(r"[\d.]+", v) else v for k, v in parameters.items()}
         rows.append(meta | {f"objective_{k}": v for k, v in row.items()} | {"final_results": None})
-    rows[-1]["final_results"] = pictures
+    rows[-1]["final_results"] = stored
     return rows
 
 
@@ -64,7 +68,7 @@ def image_rows():
                 "psnr": [9.5 + lpips * 20] * 2,
                 "data_misfit": [1.0, 1.1],
             }
-            rows += cell(HALF.format(first), solver, images, scores, pictures=some_pictures(), nfe=cost)
+            rows += cell(HALF.format(first), solver, images, scores, stored=some_pictures(), nfe=cost)
     return rows
 
 
@@ -94,6 +98,12 @@ def test_shards_and_unset_parameters_are_not_part_of_a_task():
     assert results.task_label("d[first=0,n_images=4]", "Posterior sampling") == "d"
     assert results.task_label("d[factor=4,first=0,n_images=4,rate=None]", "Posterior sampling") == "d[factor=4]"
     assert results.task_label("d[first=50,kind=a]", "Posterior sampling[n_samples=4]") == "d[kind=a] n_samples=4"
+    assert (
+        results.task_label("d[kind=a]", "Posterior sampling[batch_size=4,fid=True,n_samples=4]")
+        == "d[kind=a] n_samples=4"
+    )
+    assert results.task_label("d[kind=a]", "Posterior sampling[n_samples=4,fid=True]") == "d[kind=a] n_samples=4"
+    assert results.task_label("d[kind=a]", "Posterior sampling[batch_size=4]") == "d[kind=a]"
     assert results.task_label("d[prior=p,tracks=1876-2100]", "Posterior sampling") == "d[prior=p]"
     assert results.task_label("d[prior=p,tracks=excerpt]", "Posterior sampling") == "d[prior=p,tracks=excerpt]"
     assert results.task_label("d[first_level=2,reseed=1]", "Posterior sampling") == "d[first_level=2,reseed=1]"
@@ -146,9 +156,9 @@ def test_score_as_text(score, text):
 
 
 def test_leaderboard_is_sorted_with_arrows_and_the_best_in_bold(df):
-    table = results.leaderboard(df, HALF_TASK)
+    table = tables.leaderboard(df, HALF_TASK)
     assert [row[1].text for row in table.rows] == ["best", "cheap", "slow"]
-    assert table.columns == ["#", "solver", "LPIPS ↓", "PSNR ↑", "data misfit", "NFE ↓", "VJP ↓", "s / image ↓"]
+    assert table.columns == ["#", "solver", "LPIPS ↓", "PSNR ↑", "data misfit", "NFE", "VJP", "s / image"]
     assert [[row[1].text for row in table.rows if row[j].best] for j in (2, 3, 4, 5)] == [["best"], ["slow"], [], []]
     assert {"LPIPS", "PSNR", "data misfit", "NFE", "VJP", "s / image"} == set(table.definitions)
     assert "over 4 images" in table.notes[0] and "1.96 sd / √n" in table.notes[0]
@@ -157,19 +167,19 @@ def test_leaderboard_is_sorted_with_arrows_and_the_best_in_bold(df):
 def test_unmeasured_and_incomplete_cells_show(df):
     df.loc[df["solver_name"] == "best", "objective_peak_memory_gb"] = 1.5
     df = df[~((df["solver_name"] == "slow") & (df["objective_image"] == 3))]
-    table = results.leaderboard(df, HALF_TASK)
-    memory, n = table.columns.index("memory GB ↓"), table.columns.index("n")
-    assert [row[memory].text for row in table.rows] == ["1.500", results.MISSING, results.MISSING]
+    table = tables.leaderboard(df, HALF_TASK)
+    memory, n = table.columns.index("memory GB"), table.columns.index("n")
+    assert [row[memory].text for row in table.rows] == ["1.500", tables.MISSING, tables.MISSING]
     assert [row[n].text for row in table.rows] == ["4", "4", "3"]
 
 
 def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
     values = [9.812, 12.34, 0.5, 101.2]
-    cells = [results.Cell(str(results.Score(value, 0.1, 4)), value) for value in values]
-    rows = [[results.Cell("solver"), value] for value in cells]
-    metadata, shown = results.page_table(results.Table("t", ["note"], {"a": "b"}, ["solver", "PSNR ↑"], rows))
+    cells = [tables.Cell(str(results.Score(value, 0.1, 4)), value) for value in values]
+    rows = [[tables.Cell("solver"), value] for value in cells]
+    metadata, shown = tables.page_table(tables.Table("t", ["note"], {"a": "b"}, ["solver", "PSNR ↑"], rows))
     # text order of the page (ICU) puts spaces before digits, as the order of code points does not
-    as_compared = [text.replace(results.FIGURE_SPACE, " ") for _, text in shown]
+    as_compared = [text.replace(tables.FIGURE_SPACE, " ") for _, text in shown]
     assert sorted(as_compared) == [as_compared[i] for i in np.argsort(values)]
     assert metadata["title"] == "t\nnote\na: b"
     assert all(len(row) == len(metadata["columns"]) for row in shown)
@@ -177,8 +187,8 @@ def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
 
 def test_exactness_starts_with_the_floor(df):
     task = "gaussian_mixture[dim=8,dim_y=1]"
-    assert results.exactness_tasks(df) == [task]
-    rows = text_rows(results.exactness(df, task))
+    assert tables.exactness_tasks(df) == [task]
+    rows = text_rows(tables.exactness(df, task))
     assert [row[1] for row in rows] == ["floor of exact draws", "exact_posterior", "biased"]
     assert rows[0][2:5] == ["0.250", "0.0300", "1.000"]
     assert rows[1][2].startswith("0.400 ± 0.113")  # 0.3, 0.4, 0.5: 1.96 * 0.1 / sqrt(3)
@@ -186,8 +196,8 @@ def test_exactness_starts_with_the_floor(df):
 
 def test_exactness_without_a_closed_form_says_what_to_run():
     df = pd.DataFrame(image_rows())
-    (task,) = results.exactness_tasks(df)
-    assert "n_samples" in text_rows(results.exactness(df, task))[0][0]
+    (task,) = tables.exactness_tasks(df)
+    assert "n_samples" in text_rows(tables.exactness(df, task))[0][0]
 
 
 @pytest.mark.parametrize("prior, noise_std, applies", [("ffhq256", 0.05, 1), ("faces64", 0.05, 0), ("ffhq256", 0.3, 0)])
@@ -197,11 +207,11 @@ def test_paper_comparison(prior, noise_std, applies):
         dataset, "unpublished", (0, 1), {"lpips": [1, 1]}
     )
     df = pd.DataFrame(rows)
-    table = results.paper_comparison(df, results.tasks(df)[0])
+    table = tables.paper_comparison(df, results.tasks(df)[0])
     if not applies:
         assert "no published number applies" in text_rows(table)[0][0]
         return
-    theirs = results.mgdm_tables()["ffhq_pixel", "Half mask", "pnp_dm", "lpips"]
+    theirs = tables.mgdm_tables()["ffhq_pixel", "Half mask", "pnp_dm", "lpips"]
     half_width = 1.96 * np.std([0.2, 0.3], ddof=1) / 2**0.5
     difference = (0.25 - theirs.mean) / np.hypot(max(theirs.half_width, 0.005), half_width)
     published = f"{theirs.mean:.2f} ± {theirs.half_width:.2f}"
@@ -212,7 +222,7 @@ def test_paper_comparison(prior, noise_std, applies):
 def test_paper_comparison_of_solvers_without_published_numbers():
     dataset = "ffhq_inpainting[first=0,mask=half,n_images=2,noise_std=0.05,prior=ffhq256]"
     df = pd.DataFrame(cell(dataset, "unpublished", (0, 1), {"lpips": [0.2, 0.3]}))
-    metadata, rows = results.page_table(results.paper_comparison(df, results.tasks(df)[0]))
+    metadata, rows = tables.page_table(tables.paper_comparison(df, results.tasks(df)[0]))
     assert metadata["columns"] == ["note"] and len(rows) == 1
 
 
@@ -220,34 +230,85 @@ def test_phase_retrieval_is_compared_by_its_best_sample():
     dataset = "ffhq_phase_retrieval[first=0,n_images=2,noise_std=0.05,prior=ffhq256]"
     measured = {"lpips": [0.4, 0.6], "psnr": [20.0, 21.0], "lpips_best": [0.1, 0.2]}
     df = pd.DataFrame(cell(dataset, "mgdm", (0, 1), measured, task="phase_retrieval"))
-    (row,) = text_rows(results.paper_comparison(df, results.tasks(df)[0]))
+    (row,) = text_rows(tables.paper_comparison(df, results.tasks(df)[0]))
     assert row[2] == "best LPIPS ↓" and row[4].startswith("0.150 ±")
 
 
 def test_every_published_task_and_method_is_found():
-    keys = {key[:2] for key in results.mgdm_tables()}
-    assert keys == set(itertools.product(results.MGDM_PRIORS.values(), results.MGDM_TASKS.values()))
-    solvers = {key[2] for key in results.mgdm_tables()}
+    images = [key for key in tables.mgdm_tables() if key[1] != "Separation"]
+    tasks = set(tables.MGDM_TASKS.values()) - {"Separation"}
+    assert {key[:2] for key in images} == set(itertools.product(tables.MGDM_PRIORS.values(), tasks))
+    solvers = {key[2] for key in images}
     assert solvers == {"mgdm", "dps", "pgdm", "ddnm", "diffpir", "reddiff", "daps", "pnp_dm", "psld", "resample"}
+
+
+@pytest.mark.parametrize("name, prior", [("paper_slakh", "slakh_msdm"), ("paper_slakh_isdm", "slakh_isdm")])
+def test_solvers_of_the_separation_configs_are_those_of_table_9(name, prior):
+    """Every solver of the configs has published numbers of four stems and their mean; "all" is the stems' mean."""
+    config = yaml.safe_load((ROOT / "configs" / f"{name}.yml").read_text())
+    found = Benchmark(ROOT).check_solver_patterns(config["solver"])
+    solvers = [str(solver) for solver, _ in _list_parametrized_classes(*found)]
+    published = {key[2:]: score for key, score in tables.mgdm_tables().items() if key[:2] == (prior, "Separation")}
+    for solver in solvers:
+        stems = [published[solver, f"si_sdri_{stem}"].mean for stem in STEMS]
+        assert published[solver, "si_sdri_all"].mean == pytest.approx(np.mean(stems), abs=0.011)
+    others = {method for method, _ in published} - set(solvers)
+    assert others == ({"demucs_512", *(f"mgdm[n_gibbs={n}]" for n in (1, 2, 4))} if prior == "slakh_msdm" else set())
+
+
+@pytest.mark.parametrize("sigma_max, chunk_length, applies", [(20, 262144, 1), (3, 262144, 0), (20, 65536, 0)])
+def test_separation_is_compared_with_table_9(sigma_max, chunk_length, applies):
+    tracks = ("1876-1900", "1901-1925")
+    options = "chunk_length={},prior=slakh_msdm,sigma_max={},tracks={}"
+    datasets = [f"slakh2100[{options.format(chunk_length, sigma_max, track)}]" for track in tracks]
+    rows = []
+    for number, dataset in enumerate(datasets):
+        for solver in ("mgdm", "mgdm[n_steps=40]", "msdm[likelihood=dirac]"):
+            measured = {"si_sdri_all": [16.0, 17.0], "si_sdri_bass": [18.0, 18.0]}
+            images = (1_880_000 + 100_000 * number, 1_881_000 + 100_000 * number)
+            rows += cell(dataset, solver, images, measured, task="separation")
+    df = pd.DataFrame(rows)
+    (task,) = results.tasks(df)
+    shown = text_rows(tables.paper_comparison(df, task))
+    if not applies:
+        assert "no published number applies" in shown[0][0]
+        return
+    half_width = 1.96 * np.std([16, 17, 16, 17], ddof=1) / 2
+    difference = (16.5 - 17.35) / np.hypot(1.01, half_width)
+    measured = f"16.50 ± {half_width:.2f}"
+    assert shown == [
+        ["1", "mgdm", "SI-SDRi ↑", "17.35 ± 1.01", measured, f"{difference:+.2f}", "4"],
+        ["2", "mgdm", "SI-SDRi bass ↑", "18.49 ± 0.92", "18.00", f"{(18 - 18.49) / 0.92:+.2f}", "4"],
+        ["3", "msdm[likelihood=dirac]", "SI-SDRi ↑", "16.48", measured, tables.MISSING, "4"],
+        ["4", "msdm[likelihood=dirac]", "SI-SDRi bass ↑", "17.12", "18.00", tables.MISSING, "4"],
+    ]
+    assert "over 4 tracks" in tables.paper_comparison(df, task).notes[1]
+
+
+def test_references_that_see_the_truth_are_marked():
+    rows = cell(HALF.format(0), "honest", (0, 1), {"lpips": [0.1, 0.3]})
+    assert len(tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes) == 1
+    rows += cell(HALF.format(0), "informed", (0, 1), {"lpips": [0.1, 0.3]}, oracle="sees the truth")
+    assert tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes[1].endswith("they see the truth: informed")
 
 
 # Charts and pictures
 
 
 def test_pareto_front(df):
-    points = {point.solver: point for point in results.tradeoff(df, HALF_TASK, "NFE + VJP")}
+    points = {point.solver: point for point in charts.tradeoff(df, HALF_TASK, "NFE + VJP")}
     assert {solver: point.on_front for solver, point in points.items()} == {"cheap": True, "best": True, "slow": False}
     assert [point.cost for point in points.values()] == [0, 200, 1000]
 
 
 def test_pareto_front_where_higher_is_better(df):
     df["objective_headline"] = "psnr"  # slow has the highest, cheap the second
-    points = {point.solver: point.on_front for point in results.tradeoff(df, HALF_TASK, "NFE + VJP")}
+    points = {point.solver: point.on_front for point in charts.tradeoff(df, HALF_TASK, "NFE + VJP")}
     assert points == {"cheap": True, "best": False, "slow": True}
 
 
 def test_pictures_in_the_order_of_the_leaderboard(df):
-    grid, n_columns = results.pictures(df, HALF_TASK)
+    grid, n_columns = pictures.pictures(df, HALF_TASK)
     assert n_columns == 5 and len(grid) == 10
     labels = [picture.label for picture in grid[5:]]
     assert labels == ["image 1: truth", "observation", *(f"{s}: LPIPS {v}" for s, v in zip(
@@ -258,26 +319,26 @@ def test_pictures_in_the_order_of_the_leaderboard(df):
 
 @pytest.mark.parametrize("observed, shown", [((4, 4, 3), (16, 16, 3)), ((24, 24, 1), (24, 24)), ((7,), (16, 16))])
 def test_observations_of_other_shapes(observed, shown):
-    pictures = some_pictures(observed=observed)
-    df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, pictures=pictures))
-    observation = results.pictures(df, HALF_TASK)[0][1]
+    stored = some_pictures(observed=observed)
+    df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, stored=stored))
+    observation = pictures.pictures(df, HALF_TASK)[0][1]
     assert observation.pixels.shape == shown
     assert ("not a picture" in observation.label) == (len(observed) == 1)
     if observed == (4, 4, 3):
-        np.testing.assert_array_equal(observation.pixels[::4, ::4], pictures["observation"][0])
-        np.testing.assert_array_equal(observation.pixels[3::4, 3::4], pictures["observation"][0])
+        np.testing.assert_array_equal(observation.pixels[::4, ::4], stored["observation"][0])
+        np.testing.assert_array_equal(observation.pixels[3::4, 3::4], stored["observation"][0])
 
 
 def test_many_solvers_wrap_and_stay_within_the_budget(monkeypatch):
     rows = []
     for k in range(9):
-        rows += cell(HALF.format(0), f"s{k}", (0, 1), {"lpips": [0.1, 0.2]}, pictures=some_pictures())
+        rows += cell(HALF.format(0), f"s{k}", (0, 1), {"lpips": [0.1, 0.2]}, stored=some_pictures())
     df = pd.DataFrame(rows)
-    grid, n_columns = results.pictures(df, HALF_TASK)
-    assert n_columns == 8 and len(grid) == 32 and sum(picture.pixels is None for picture in grid) == 10
-    monkeypatch.setattr(results, "PICTURE_BUDGET", 11 * 16 * 16 // 4)
-    grid, _ = results.pictures(df, HALF_TASK)
-    assert len(grid) == 16 and grid[0].pixels.shape == (8, 8, 3)
+    grid, n_columns = pictures.pictures(df, HALF_TASK)
+    assert n_columns == 6 and len(grid) == 24 and sum(picture.pixels is None for picture in grid) == 2
+    monkeypatch.setattr(pictures, "PICTURE_BUDGET", 11 * 16 * 16 // 4)
+    grid, _ = pictures.pictures(df, HALF_TASK)
+    assert len(grid) == 12 and grid[0].pixels.shape == (8, 8, 3)
 
 
 # The page
@@ -295,7 +356,7 @@ def test_page_has_every_plot_for_every_choice(df):
         # the page looks a plot up by its kind and the chosen options
         assert set(data[kind]) == {"_".join([kind, *choice]) for choice in itertools.product(*options.values())}
         for plot in data[kind].values():
-            assert plot["title"] and plot["data"]
+            assert plot["title"] and (plot["data"] or "no spread" in plot["title"])
             if plot["type"] == "table":
                 assert {len(row) for row in plot["data"]} == {len(plot["columns"])}
     json.dumps(data)
@@ -308,7 +369,7 @@ def test_no_plot_name_begins_another():
 
 
 def test_page_shows_the_stored_pixels(df):
-    plot = page_data(df)["reconstructions"][f"reconstructions_{HALF_TASK}"]
+    plot = page_data(df)["reconstructions"][f"reconstructions_{HALF_TASK}_reconstructions"]
     assert all(item["image"].startswith("data:image/png;base64,") for item in plot["data"])
     first = base64.b64decode(plot["data"][0]["image"].split(",")[1])
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(first))), some_pictures()["truth"][0])
@@ -317,16 +378,16 @@ def test_page_shows_the_stored_pixels(df):
 def test_run_without_pictures_or_closed_form_still_makes_a_page():
     rows = cell(HALF.format(0), "a", (0,), {"lpips": [0.1]})
     data = page_data(pd.DataFrame(rows))
-    assert data["reconstructions"][f"reconstructions_{results.NO_PICTURES}"]["data"] == []
-    assert len(data["exactness"][f"exactness_{results.NO_CLOSED_FORM}"]["data"]) == 1
+    assert data["reconstructions"][f"reconstructions_{pictures.NO_PICTURES}_reconstructions"]["data"] == []
+    assert len(data["exactness"][f"exactness_{tables.NO_CLOSED_FORM}"]["data"]) == 1
 
 
 def objective_rows(dataset):
     """What the objective really writes for its own dummy result."""
     config = {"dataset": [dataset], "solver": ["dps"]}
-    data, objective, solver, repetition, problem = next(summary.requested_cells(config))
+    data, objective, solver, repetition, problem = next(expected.requested_cells(config))
     assert problem is None
-    assert summary.skip_reason(data, objective, solver, repetition) is None
+    assert expected.skip_reason(data, objective, solver, repetition) is None
     result = objective.get_one_result()
     return objective(result), objective.save_final_results(**result)
 
@@ -409,7 +470,7 @@ def test_summary_reports_a_solver_that_does_not_import():
         def is_installed(cls, raise_on_not_installed=False):
             return False
 
-    assert list(summary._instances([(Broken, {})])) == [
+    assert list(expected._instances([(Broken, {})])) == [
         ("broken", "not installed: a package that it imports is missing")
     ]
 
@@ -433,18 +494,205 @@ def test_report_is_self_contained(df, tmp_path, capsys):
     addresses = re.findall(r'(?:src|href)="([^"]{5})', text)
     assert addresses and all(address == "data:" or address.startswith("#") for address in addresses)
     assert "<link" not in text and "url(" not in text
-    assert text.count("<th>") > 20 and text.count('<figure><img src="data:image/png') == 10
-    assert text.count("data:image/svg+xml") == 4
+    assert text.count("<th>") > 20 and text.count('<figure><img src="data:image/png') == 3 * 10
+    assert text.count("data:image/svg+xml") == 2 * 3
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_report_sorts_in_a_browser(df, tmp_path):
-    page = tmp_path / "page.html"
-    click = "<script>document.querySelectorAll('th')[3].click()</script></body>"  # PSNR, ascending
-    page.write_text(report.report(df, "test").replace("</body>", click), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
-    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", f"file://{page}"]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
-    body = re.search(r"<tbody>.*?</tbody>", dom, re.S)[0]
-    assert re.findall(r'<td class="text">(\w+)<', body) == ["best", "cheap", "slow"]
-    assert 'aria-sort="ascending"' in dom
+# Ranks over tasks
+
+OTHER_TASK = "ffhq_t[first=0,n_images=60,noise_std=0.05]"
+
+
+def ranked_rows(dataset, losses, shift=0):
+    """Rows of a task; ``losses`` are {solver: LPIPS of each image}, the images numbered from ``shift``."""
+    return [
+        row
+        for solver, values in losses.items()
+        for row in cell(dataset, solver, range(shift, shift + len(values)), {"lpips": list(values)})
+    ]
+
+
+def only_comparison(df):
+    ((chosen, solvers),) = results.comparisons(df).values()
+    return results.standings(df, chosen, solvers)[0]
+
+
+def test_pairing_orders_solvers_whose_intervals_overlap():
+    images = np.random.default_rng(0).uniform(0.1, 0.9, 60)  # half-width of the mean 0.06, the difference is 0.01
+    df = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": images + 0.01, "b": images}))
+    first, second = only_comparison(df)
+    assert first == results.Standing("b", 1.0, 1.0, 1.0, 1.0, 1)
+    assert second[:4] == ("a", 2.0, 2.0, 2.0) and np.isnan(second.ahead) and second.n_won == 0
+
+
+def test_share_of_resamples_is_that_of_the_paired_difference():
+    n, mean = 60, 0.2
+    difference = np.random.default_rng(1).normal(size=n)
+    difference = mean + (difference - difference.mean()) / difference.std()
+    df = pd.DataFrame(ranked_rows(OTHER_TASK, {"worse": difference, "better": np.zeros(n)}))
+    first, _ = only_comparison(df)
+    expected = norm.cdf(mean * n**0.5)  # 0.939; 2000 resamples have a standard error of 0.005, the normal law of 0.01
+    assert first.solver == "better" and first.ahead == pytest.approx(expected, abs=0.03)
+    assert (first.low, first.high) == (1, 2)
+
+
+def test_tasks_with_the_same_images_share_the_resample():
+    losses = {"worse": np.random.default_rng(2).normal(0.1, 1, 60), "better": np.zeros(60)}
+    same, other = (OTHER_TASK.replace("_t", f"_{name}") for name in ("same", "other"))
+    shared = only_comparison(pd.DataFrame(ranked_rows(OTHER_TASK, losses) + ranked_rows(same, losses)))
+    apart = only_comparison(pd.DataFrame(ranked_rows(OTHER_TASK, losses) + ranked_rows(other, losses, shift=60)))
+    alone = only_comparison(pd.DataFrame(ranked_rows(OTHER_TASK, losses)))
+    assert shared[0].ahead == alone[0].ahead  # the second task says nothing new
+    assert (shared[0].low, shared[0].high) == (1, 2)
+    assert (apart[0].low, apart[0].high) == (1, 1.5)  # losing both has a chance of 0.08 ** 2
+
+
+def test_only_solvers_of_all_compared_tasks_are_ranked_and_the_others_named(df):
+    label, (chosen, solvers) = next(iter(results.comparisons(df).items()))
+    assert (label, chosen, set(solvers)) == ("1 task, 3 solvers", [HALF_TASK], {"slow", "best", "cheap"})
+    table = tables.overall(df, label)
+    assert [(row[1].text, row[2].text) for row in table.rows] == [
+        ("best", "1.00 [1.00, 1.00]"),
+        ("cheap", "2.00 [2.00, 2.00]"),
+        ("slow", "3.00 [3.00, 3.00]"),
+    ]
+    notes = "; ".join(table.notes)
+    assert f"not ranked: biased, no score on {HALF_TASK}" in notes
+    assert "not compared: gaussian_mixture[dim=8,dim_y=1]" in notes and "bootstrap" in table.definitions["mean rank"]
+
+
+def test_ranks_use_the_images_that_all_solvers_have():
+    df = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": [0.1, 0.1, 0.9], "b": [0.2, 0.2]}))
+    (chosen, solvers), *_ = results.comparisons(df).values()
+    found, n_images = results.standings(df, chosen, solvers)
+    assert found[0].solver == "a" and set(n_images.values()) == {2}
+
+
+# Errors, zoom, spread, several samples
+
+
+def test_error_map_and_zoom_show_where_a_sample_is_wrong():
+    stored = some_pictures()
+    stored["sample"] = stored["truth"].copy()
+    stored["sample"][:, 8:12, 3:7] = 255 - stored["sample"][:, 8:12, 3:7]
+    df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, stored=stored))
+    truth, observation, error = pictures.pictures(df, HALF_TASK, "error")[0][:3]
+    wrong = error.pixels.sum(2) > pictures.heat(np.zeros((1, 1)), 1).sum()
+    assert wrong[8:12, 3:7].mean() > 0.9 and not np.delete(wrong, range(8, 12), axis=0).any()
+    mean = np.abs(stored["sample"][0].astype(float) - stored["truth"][0]).mean() / 255
+    assert error.label == f"a: mean {mean:.3f}"
+    zoomed = pictures.pictures(df, HALF_TASK, "zoom")[0]
+    assert [picture.pixels.shape for picture in zoomed[:3]] == [(5, 5, 3)] * 3
+    window = pictures.zoom_window(pictures.absolute_error(stored["sample"][0], stored["truth"][0]))
+    assert window[0].start in (7, 8) and window[1].start in (2, 3)
+    np.testing.assert_array_equal(zoomed[0].pixels, stored["truth"][0][window])
+
+
+def test_spread_and_scores_of_several_samples(df):
+    assert pictures.pictures(df, HALF_TASK, "spread")[0] == []
+    assert "no spread" in pictures.title(df, HALF_TASK, "spread")
+    assert "n_samples" in text_rows(tables.samples(df, tables.samples_tasks(df)[0]))[0][0]
+    stored = some_pictures() | {"spread": np.full((2, 16, 16), 51, np.uint8)}
+    scores = {
+        "lpips": [0.3, 0.5],
+        "lpips_best": [0.2, 0.2],
+        "psnr": [20, 21],
+        "psnr_mean": [22, 23],
+        "spread": [0.2, 0.3],
+    }
+    several = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), scores, stored=stored, p_obj_n_samples=4))
+    assert pictures.pictures(several, HALF_TASK, "spread")[0][2].label == "a: mean 0.200"
+    assert tables.samples_tasks(several) == [HALF_TASK]
+    table = tables.samples(several, HALF_TASK)
+    assert table.columns[2:] == ["LPIPS ↓", "PSNR ↑", "best LPIPS ↓", "PSNR of the mean ↑", "spread"]
+    assert "spread" not in tables.leaderboard(several, HALF_TASK).columns
+
+
+def test_objective_stores_the_spread_of_its_samples():
+    config = {"dataset": ["ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"], "solver": ["dps"]}
+    dataset, objective, solver, repetition, _ = next(expected.requested_cells(config))
+    assert expected.skip_reason(dataset, objective, solver, repetition) is None
+    objective.draws_per_image = 4
+    samples = torch.full((2, 4, 3, 64, 64), -0.25)
+    samples[:, ::2] = 0.25
+    standard_deviation = 0.25 * (4 / 3) ** 0.5
+    stored = objective.save_final_results(samples=samples)["spread"]
+    assert stored.shape == (2, 64, 64) and set(np.unique(stored)) == {round(255 * standard_deviation)}
+
+
+# Missing cells
+
+
+def note_attempt(folder, cell_names, error=None):
+    """What a solver or objective leaves of a cell that raised, or that was killed."""
+    dataset, objective, solver, repetition = cell_names
+    worker = SimpleNamespace(
+        _run_context=RunContext(
+            run_output_base=folder / "run",
+            dataset_name=dataset,
+            objective_name=objective,
+            solver_name=solver,
+            repetition=repetition,
+        )
+    )
+
+    def work(self):
+        if error is not None:
+            raise error
+
+    if error is None:
+        attempts.noted(work)(worker)
+    else:
+        with pytest.raises(type(error)):
+            attempts.noted(work)(worker)
+    return worker
+
+
+def test_page_says_which_cells_are_missing_and_why(tmp_path):
+    phase = "ffhq_phase_retrieval[first=0,n_images=2,noise_std=0.05,prior=faces64_mfa]"
+    df = pd.DataFrame(quickstart_rows(("pseudo_inverse", "ddnm")) + cell(phase, "dps", (0, 1), {"lpips": [0.1, 0.2]}))
+    half = df["dataset_name"].iloc[0]
+    note_attempt(tmp_path, (half, "Posterior sampling", "dps", 0), FloatingPointError("image 1 is not finite"))
+    rows = text_rows(tables.missing(df, outputs=tmp_path))
+    found = {(row[1], row[2].split("[")[0], row[3]): row[5] for row in rows}
+    assert set(found) == {
+        ("dps", "ffhq_inpainting", "missing"),
+        ("pseudo_inverse", "ffhq_phase_retrieval", "skipped"),
+        ("ddnm", "ffhq_phase_retrieval", "skipped"),
+    }
+    assert "FloatingPointError: image 1 is not finite" in found["dps", "ffhq_inpainting", "missing"]
+    assert "ddnm needs svd" in found["ddnm", "ffhq_phase_retrieval", "skipped"]
+
+
+def test_a_killed_cell_is_told_from_one_that_finished(tmp_path):
+    names = ("d", "o", "s", 0)
+    worker = note_attempt(tmp_path, names)
+    assert "was stopped" in attempts.last_attempt(tmp_path, names)
+    attempts.finished(worker)
+    assert attempts.last_attempt(tmp_path, names) is None
+
+
+def test_missing_cells_of_a_config_include_solvers_without_any_row(tmp_path):
+    df = pd.DataFrame(quickstart_rows(("ddnm",)))
+    table = tables.missing(df, yaml.safe_load(CONFIG_TEXT), tmp_path)
+    assert [(row[1].text, row[3].text) for row in table.rows] == [("pseudo_inverse", "missing")]
+    complete = pd.DataFrame(quickstart_rows())
+    assert "no cell is missing" in text_rows(tables.missing(complete, yaml.safe_load(CONFIG_TEXT), tmp_path))[0][0]
+
+
+def test_shards_and_unknown_names_are_grouped(tmp_path):
+    rows = [row for first in (0, 2) for row in cell(HALF.format(first), "a", (first,), {"lpips": [0.1]})]
+    for solver in ("a", "b"):
+        rows += cell("elsewhere[kind=x]", solver, (0,), {"lpips": [0.1]})
+    (row,) = text_rows(tables.missing(pd.DataFrame(rows), outputs=tmp_path))
+    assert row[1:5] == ["b", HALF_TASK, "missing", "2"] and row[5] == expected.NO_ROW
+
+
+def test_request_of_a_command_line_and_its_config(tmp_path):
+    (tmp_path / "c.yml").write_text(CONFIG_TEXT + "n-repetitions: 3\n")
+    arguments = [".", "--config", str(tmp_path / "c.yml"), "-s", "mgdm", "-f", "dps"]
+    with benchopt_run.make_context("run", arguments):
+        request = expected.command_line_request()
+    assert request["solver"] == ["mgdm", "dps"] and request["n-repetitions"] == 3
+    assert request["dataset"] == ["ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"]
+    assert expected.command_line_request() is None

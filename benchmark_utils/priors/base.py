@@ -6,13 +6,16 @@ Each file of this package lists its priors in ``PRIORS = {name: function}``; ``f
 
 import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 import benchmark_utils.priors
+from benchmark_utils.hub import files_read
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,34 @@ class Prior:
     name: str
     options: tuple = ()
 
+    @classmethod
+    def of(cls, text):
+        """The handle of a dataset's parameter ``prior``: a name, and options after ``+``, which they switch on.
+
+        ``"ffhq256_latent+checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``.
+        """
+        name, *options = text.split("+")
+        return cls(name, tuple((option, True) for option in options))
+
     @property
     def spec(self):
-        if self.name not in known_priors():
-            raise ValueError(f"unknown prior {self.name!r}; known priors: {', '.join(sorted(known_priors()))}")
-        return known_priors()[self.name](**dict(self.options))
+        make = known_priors().get(self.name)
+        if make is None and ("/" in self.name or Path(self.name).is_dir()):
+            from benchmark_utils.priors.pipeline import Pipeline  # a diffusers pipeline, of the hub or in a folder
+
+            make = functools.partial(Pipeline, self.name)
+        if make is None:
+            raise ValueError(
+                f"unknown prior {self.name!r}; known priors: {', '.join(sorted(known_priors()))}; "
+                "<organisation>/<name> of the Hugging Face hub or the path of a folder is a diffusers pipeline"
+            )
+        known = inspect.signature(make).parameters
+        unknown = [option for option, _ in self.options if option not in known]
+        if unknown:
+            raise ValueError(
+                f"prior {self.name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+            )
+        return make(**dict(self.options))
 
     family = property(lambda self: self.spec.family)
     is_latent = property(lambda self: self.spec.is_latent)
@@ -74,7 +100,10 @@ class Prior:
 
 @functools.lru_cache(maxsize=1)
 def _load(handle, device):
-    return handle.spec.load(device)
+    with files_read() as files:
+        loaded = handle.spec.load(device)
+    loaded.weight_files = tuple(files)
+    return loaded
 
 
 def expand_like(values, x):
@@ -85,8 +114,11 @@ def expand_like(values, x):
 class LoadedPrior:
     """A prior ready to sample with. Subclasses set the attributes and define ``denoise_sigma``.
 
-    Attributes: ``event_shape``, ``signal_shape``, ``schedule`` (NoiseSchedule), ``dtype``, ``device``.
+    Attributes: ``event_shape``, ``signal_shape``, ``schedule`` (NoiseSchedule), ``dtype``, ``device``;
+    ``weight_files``, the paths that it was read from, is set by :meth:`Prior.load`.
     """
+
+    weight_files = ()
 
     def denoise_sigma(self, x, sigma):
         """``E[x_0 | x_0 + sigma eps = x]`` for any sigma > 0, a float or (n,); (n, *event) -> (n, *event)."""

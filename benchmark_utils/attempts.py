@@ -1,0 +1,69 @@
+"""Notes on the cells that a run works on, beside its results: what a missing cell failed with.
+
+``outputs/attempts/`` has one small file per cell that was begun and did not finish: begun, or failed and with what.
+It disappears when the cell finishes.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+from datetime import datetime
+
+FOLDER = "attempts"
+
+
+def _path(outputs, cell):
+    return outputs / FOLDER / f"{hashlib.sha256(repr(cell).encode()).hexdigest()[:24]}.json"
+
+
+def _place(component):
+    """Path of the note of the cell that a solver or objective works on; None outside of ``benchopt run``."""
+    context = component._run_context
+    if context is None or context.run_output_base is None:
+        return None
+    cell = (context.dataset_name, context.objective_name, context.solver_name, context.repetition)
+    return _path(context.run_output_base.parent, cell)
+
+
+def _write(component, text):
+    path = _place(component)
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    date = datetime.now().isoformat(" ", "seconds")
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps({"date": date, "host": platform.node(), "text": text}))
+    partial.replace(path)
+
+
+def noted(method):
+    """Let a method of a solver or objective note that its cell has begun, and what it fails with."""
+
+    @functools.wraps(method)
+    def noting(self, *args, **kwargs):
+        _write(self, "began, and was stopped: killed, interrupted, out of time or of memory")
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            _write(self, f"{type(error).__name__}: {error}")
+            raise
+
+    return noting
+
+
+def finished(component):
+    """Remove the note of a cell."""
+    path = _place(component)
+    if path is not None:
+        path.unlink(missing_ok=True)
+
+
+def last_attempt(outputs, cell):
+    """What is noted of a missing cell (dataset, objective, solver, repetition), None if nothing is."""
+    path = _path(outputs, tuple(cell))
+    if not path.exists():
+        return None
+    note = json.loads(path.read_text())
+    return f"{note['text']} ({note['date']}, {note['host']})"

@@ -1,0 +1,52 @@
+"""What the rows of a result say of their origin: commit, library versions, device, and the weights' sha256."""
+
+import functools
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from benchmark_utils.hub import sha256_of
+
+ROOT = Path(__file__).parents[1]
+LIBRARIES = ("torch", "diffusers", "deepinv")
+
+
+@functools.cache
+def git_commit():
+    """The commit of this checkout, with ``-dirty`` if tracked files differ from it."""
+    command = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown: git is not installed"
+    return done.stdout.strip() if done.returncode == 0 else "unknown: not a git checkout"
+
+
+@functools.cache
+def _sha256(path, size, changed):
+    return sha256_of(path)
+
+
+def weights(prior):
+    """``name sha256`` of the files that a loaded prior was read from; a closed form may read none."""
+    files = [(Path(path).name, _sha256(path, *_state(path))) for path in prior.weight_files]
+    return ", ".join(f"{name} {digest}" for name, digest in files) or "no file recorded"
+
+
+def _state(path):
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+
+
+def device_name(device):
+    """The GPU's name, or cpu: benchopt records the processor itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def provenance(prior, device):
+    """Texts for the rows of a cell that this process computed on ``device`` with a loaded ``prior``."""
+    versions = {name: version(name) for name in LIBRARIES}
+    return {"git_commit": git_commit(), "device": device_name(device), "weights": weights(prior)} | versions

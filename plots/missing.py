@@ -1,0 +1,16 @@
+from benchopt import BasePlot
+
+from benchmark_utils import tables
+
+
+class Plot(BasePlot):
+    """The cells of the run that have no row, and why."""
+
+    name = "missing"
+    type = "table"
+
+    def plot(self, df):
+        return tables.page_table(tables.missing(df))[1]
+
+    def get_metadata(self, df):
+        return tables.page_table(tables.missing(df))[0]

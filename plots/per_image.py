@@ -1,0 +1,25 @@
+from benchopt import BasePlot
+
+from benchmark_utils import charts, results
+
+
+class Plot(BasePlot):
+    """The headline score of every image, as one box per solver, best mean first."""
+
+    name = "per_image"
+    type = "boxplot"
+    options = {"task": results.tasks}
+
+    def plot(self, df, task):
+        return [
+            # four digits: a fifth of the page's bytes
+            {"x": [solver], "y": [[float(f"{v:.4g}") for v in values]], "label": solver, "color": self._color(solver)}
+            for solver, values in charts.box_values(df, task).items()
+        ]
+
+    def _color(self, solver):
+        """Half transparent, since benchopt draws box and median in one colour."""
+        return (*self.get_style(solver)["color"][:3], 0.5)
+
+    def get_metadata(self, df, task):
+        return {"title": task, "ylabel": charts.box_label(df, task), "scale": "linear"}

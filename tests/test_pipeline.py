@@ -1,0 +1,298 @@
+"""Priors made of diffusers' networks: pipelines of the hub or a folder, the decoder in parts, bad ones."""
+
+import functools
+import json
+import shutil
+
+import huggingface_hub
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    LDMPipeline,
+    UNet2DModel,
+    VQModel,
+)
+from helpers import draw
+
+from benchmark_utils import hub
+from benchmark_utils.operators.inpainting import inpainting
+from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors.latent import Autoencoder
+from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
+from datasets.ffhq_inpainting import Dataset as FFHQInpainting
+from solvers.dps import Solver as DPS
+from solvers.mgdm import Solver as MGDM
+
+LATENT_BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195}
+
+
+def unet(channels, size, **options):
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        **options,
+    )
+
+
+def vq_model():
+    torch.manual_seed(1)
+    half = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    model = VQModel(block_out_channels=(8, 8, 16), norm_num_groups=4, num_vq_embeddings=20, scaling_factor=0.5, **half)
+    model.quantize.embedding.weight.data.normal_()
+    return model
+
+
+def kl_model():
+    torch.manual_seed(1)
+    half = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    return AutoencoderKL(block_out_channels=(8, 8, 16), norm_num_groups=4, latent_channels=3, **half)
+
+
+def save_ldm(path, autoencoder, **scheduler):
+    LDMPipeline(autoencoder, unet(3, 16), DDIMScheduler(**LATENT_BETAS | scheduler)).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def ldm(tmp_path_factory):
+    """The folder of a small LDMPipeline for 64-px images."""
+    return save_ldm(tmp_path_factory.mktemp("ldm"), vq_model())
+
+
+@pytest.fixture(scope="module")
+def ddpm(tmp_path_factory):
+    """The folder of a small DDPMPipeline for 64-px images."""
+    path = tmp_path_factory.mktemp("ddpm")
+    DDPMPipeline(unet(3, 64), DDPMScheduler()).save_pretrained(path)
+    return str(path)
+
+
+def problem_of(prior, n=2):
+    operator, noise = inpainting("half", prior.signal_shape).double(), GaussianNoise(0.05)
+    y = operator.A(torch.randn(n, *prior.signal_shape, generator=torch.Generator().manual_seed(0)).double())
+    found = capabilities(operator, noise, prior, "half")
+    return InverseProblem(operator, noise, y, "half", count_observed(operator, y), tuple(range(n)), capabilities=found)
+
+
+def random_normal(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def test_latent_pipeline_is_its_networks(ldm):
+    handle = Prior(ldm)
+    assert handle.is_latent and handle.family == "ffhq_latent" and not handle.closed_form
+    assert handle.event_shape == (3, 16, 16) and handle.signal_shape == (3, 64, 64)
+    prior, network, autoencoder = handle.load("cpu"), unet(3, 16), vq_model()
+    z_t, t = random_normal(2, 3, 16, 16), 400
+    abar = prior.schedule.abar(t)
+    scheduler = DDIMScheduler(**LATENT_BETAS)
+    assert abar == pytest.approx(float(scheduler.alphas_cumprod[t - 1]), rel=1e-5)
+    with torch.no_grad():
+        expected = (z_t - (1 - abar) ** 0.5 * network(z_t, t - 1).sample) / abar**0.5
+        torch.testing.assert_close(prior.denoise(z_t, t), expected)
+        torch.testing.assert_close(prior.decode(z_t), autoencoder.decode(z_t / 0.5).sample, rtol=1e-4, atol=1e-5)
+        x = random_normal(2, 3, 64, 64)
+        torch.testing.assert_close(prior.encode(x), 0.5 * autoencoder.encode(x).latents, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_predictions_are_those_of_the_scheduler(tmp_path, prediction):
+    """diffusers' own DDIM step to level 0 returns x_0; the levels before the last agree with ours."""
+    path = save_ldm(tmp_path, kl_model(), prediction_type=prediction, clip_sample=False)
+    prior, scheduler = Prior(path).load("cpu"), DDIMScheduler.from_pretrained(tmp_path / "scheduler")
+    scheduler.set_timesteps(1000)
+    z_t, t = random_normal(2, 3, 16, 16), 300
+    with torch.no_grad():
+        output = prior.network(z_t, torch.tensor([t - 1.0] * 2)).sample
+        expected = scheduler.step(output, t - 1, z_t).pred_original_sample
+        torch.testing.assert_close(prior.denoise(z_t, t), expected, rtol=1e-4, atol=1e-5)
+        sigma = prior.schedule.sigma(t)
+        both = prior.denoise_sigma(z_t / prior.schedule.abar(t) ** 0.5, sigma)
+    torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pixel_pipeline_is_a_pixel_prior(ddpm):
+    handle = Prior(ddpm)
+    assert not handle.is_latent and handle.family == "ffhq" and handle.event_shape == (3, 64, 64)
+    prior = handle.load("cpu")
+    x = random_normal(1, 3, 64, 64)
+    assert prior.decode(x) is x and prior.encode(x) is x
+    assert draw(DPS, problem_of(handle), handle, 1, n_steps=2).shape == (2, 1, 3, 64, 64)
+
+
+def test_dataset_takes_a_folder(ldm):
+    data = FFHQInpainting.get_instance(mask="half", prior=ldm, n_images=1).get_data()
+    assert data["x_true"].shape == (1, 3, 64, 64) and data["prior"] == Prior(ldm)
+
+
+def test_folder_saved_and_loaded_by_id_gives_identical_samples(ldm, tmp_path, monkeypatch):
+    """By its path, and by its id on the hub, whose download is played by a copy."""
+    monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
+    handle = Prior("someone/small-ldm")
+
+    def download(name, local_dir, allow_patterns):
+        assert name == "someone/small-ldm"
+        shutil.copytree(ldm, local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    dataset = FFHQInpainting.get_instance(mask="half", prior=handle.name, n_images=1)
+    assert "benchopt prepare" in dataset.get_data()["missing"]
+    dataset.prepare()
+    assert dataset.get_data()["x_true"].shape == (1, 3, 64, 64)
+    samples = [draw(MGDM, problem_of(h), h, 1, **MGDM.test_config) for h in (handle, Prior(ldm))]
+    assert torch.equal(*samples) and samples[0].std() > 0.1
+
+
+def test_hub_without_network_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="nobody/nothing could not be downloaded.*check its name"):
+        Prior("nobody/nothing").weights.prepare()
+
+
+# options
+
+
+def gradient_of(prior, z_t):
+    with torch.enable_grad():
+        z_t = z_t.clone().requires_grad_()
+        image = prior.decode(prior.denoise(z_t, 500))
+        return torch.autograd.grad(image.square().sum(), z_t)[0]
+
+
+@pytest.mark.parametrize("model", [vq_model, kl_model])
+def test_checkpointing_changes_no_gradient(tmp_path, model):
+    path = save_ldm(tmp_path, model())
+    z_t = random_normal(2, 3, 16, 16)
+    plain, checkpointed = Prior(path).load("cpu"), Prior.of(f"{path}+checkpoint").spec.load("cpu")
+    assert checkpointed.network.is_gradient_checkpointing and checkpointed.autoencoder.model.is_gradient_checkpointing
+    torch.testing.assert_close(gradient_of(checkpointed, z_t), gradient_of(plain, z_t), rtol=1e-4, atol=1e-6)
+
+
+def count(numbers, kept):
+    numbers.append(kept.numel())
+    return kept
+
+
+def test_decoder_in_parts_gives_the_same_image_and_gradient_with_less_kept():
+    whole, parts = Autoencoder(vq_model(), micro_batch=5), Autoencoder(vq_model(), micro_batch=2)
+    z, x = random_normal(5, 3, 16, 16), random_normal(5, 3, 64, 64)
+    for name, start in (("decode", z), ("encode", x)):
+        results, kept = [], []
+        for autoencoder in (whole, parts):
+            start = start.clone().requires_grad_()
+            numbers = []
+            with torch.autograd.graph.saved_tensors_hooks(functools.partial(count, numbers), lambda kept: kept):
+                out = getattr(autoencoder, name)(start)
+            kept.append(sum(numbers))
+            results.append((out.detach(), torch.autograd.grad(out.square().sum(), start)[0]))
+        for a, b in zip(*results, strict=True):
+            assert (a - b).abs().max() < 1e-5 * a.abs().max()
+        assert kept[1] < kept[0] / 20
+        with torch.no_grad():
+            torch.testing.assert_close(getattr(parts, name)(start), results[0][0], rtol=1e-4, atol=1e-5)
+
+
+def test_quantiser_passes_the_gradient_as_if_it_were_not_there():
+    autoencoder, free = Autoencoder(vq_model()), Autoencoder(vq_model(), force_not_quantize=True)
+    model, z = autoencoder.model, random_normal(1, 3, 16, 16)
+    assert (autoencoder.decode(z) - free.decode(z)).abs().max() > 1e-3
+    codes, _, _ = model.quantize(z)
+    torch.testing.assert_close(autoencoder.decode(z), free.decode(codes), rtol=1e-4, atol=1e-5)
+    gradients = []
+    for decode, point in ((autoencoder.decode, z), (free.decode, codes)):
+        point = point.detach().clone().requires_grad_()
+        gradients.append(torch.autograd.grad(decode(point).square().sum(), point)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_options_are_checked(ldm, ddpm, tmp_path):
+    assert Prior.of("faces64_latent+checkpoint") == Prior("faces64_latent", (("checkpoint", True),))
+    with pytest.raises(ValueError, match="prior faces64 has no option checkpoint; it has none"):
+        _ = Prior.of("faces64+checkpoint").spec
+    with pytest.raises(ValueError, match="ffhq256_latent has no option fast; it has force_not_quantize, checkpoint"):
+        _ = Prior.of("ffhq256_latent+fast").spec
+    with pytest.raises(ValueError, match="no codebook; leave the option out"):
+        Prior.of(save_ldm(tmp_path, kl_model()) + "+force_not_quantize").spec.load("cpu")
+    with pytest.raises(ValueError, match="has no autoencoder: leave force_not_quantize out"):
+        Prior.of(f"{ddpm}+force_not_quantize").spec.load("cpu")
+
+
+# bad pipelines
+
+
+@pytest.fixture
+def broken(ldm, tmp_path):
+    """A copy of the pipeline to break, and a function that edits one of its JSON files."""
+    path = tmp_path / "pipeline"
+    shutil.copytree(ldm, path)
+
+    def edit(file, **changes):
+        content = json.loads((path / file).read_text()) | changes
+        (path / file).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+        return Prior(str(path)).spec
+
+    return path, edit
+
+
+def test_conditional_pipelines_are_refused(broken):
+    path, edit = broken
+    spec = edit("model_index.json", unet=["diffusers", "UNet2DConditionModel"], text_encoder=["transformers", "CLIP"])
+    with pytest.raises(ValueError, match="LDMPipeline with .*text_encoder.*conditional.*unconditional pipeline"):
+        _ = spec.is_latent
+    spec = edit("model_index.json", unet=["diffusers", "UNet2DModel"], bert=["x", "LDMBert"])
+    with pytest.raises(ValueError, match="conditional"):
+        _ = spec.is_latent
+
+
+def test_class_conditional_network_is_refused(broken):
+    spec = broken[1]("unet/config.json", num_class_embeds=10)
+    with pytest.raises(ValueError, match="conditional on a class"):
+        _ = spec.is_latent
+
+
+def test_pipeline_without_its_autoencoder_is_refused(broken):
+    spec = broken[1]("model_index.json", vqvae=None)
+    with pytest.raises(ValueError, match="LDMPipeline without its autoencoder.*VQModel or AutoencoderKL"):
+        _ = spec.is_latent
+
+
+def test_missing_or_partial_weights_are_refused(broken):
+    path, edit = broken
+    spec = edit("model_index.json")
+    shutil.copy(path / "unet" / "diffusion_pytorch_model.safetensors", path / "saved")
+    (path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ValueError, match="the weights of unet in .* are missing or damaged"):
+        spec.load("cpu")
+    hub.save_file({"conv_in.bias": torch.zeros(8)}, path / "unet" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(ValueError, match="the weights of unet in .* lack "):
+        spec.load("cpu")
+    shutil.rmtree(path / "vqvae")
+    with pytest.raises(ValueError, match="vqvae/config.json is missing or damaged"):
+        _ = spec.signal_shape
+
+
+def test_other_schedules_are_refused(broken):
+    path, edit = broken
+    spec = edit("scheduler/scheduler_config.json", prediction_type="flow")
+    with pytest.raises(ValueError, match="prediction flow; .*epsilon, v_prediction, sample"):
+        spec.load("cpu")
+
+
+def test_unknown_names_say_what_is_known(tmp_path):
+    with pytest.raises(ValueError, match="unknown prior 'nobody'.*faces64_latent.*Hugging Face hub or the path"):
+        _ = Prior("nobody").spec
+    with pytest.raises(FileNotFoundError, match="there is no pipeline in .*benchopt prepare"):
+        Prior(str(tmp_path)).weights.require()
