@@ -1,0 +1,239 @@
+"""What goes wrong in long runs: what is finished stays, a rerun does the rest, and nobody is told that all is well."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import psutil
+import pytest
+from helpers import accounted_run, benchopt, rows_of
+from test_end_to_end import plain
+
+# a solver whose cells last as long as they are told to, and may refuse an image, fill a disk or kill their process
+SMALL_SOLVER = """
+import os
+import signal
+import time
+from pathlib import Path
+
+from benchmark_utils.sampler import PosteriorSampler
+
+
+class Solver(PosteriorSampler):
+    name = "small"
+    parameters = {"seconds": [0.0], "refuses": [-1], "fills": [False], "kills": [False]}
+
+    def sample(self, problem, prior, noise):
+        if self.refuses in problem.images:
+            raise RuntimeError(f"no step size for image {self.refuses}")
+        if self.fills:
+            with open(Path(os.environ["BENCHOPT_CACHE"]).parent / "filler", "wb") as file:
+                while True:
+                    file.write(bytes(2**16))
+                    file.flush()
+        if self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
+        return problem.operator.A_adjoint(problem.y) + noise.normal(*prior.event_shape)
+"""
+TASK = ["-d", "gaussian[n_problems=2]", "-o", "*[n_samples=20]"]
+
+
+@pytest.fixture()
+def bench(copy_of_benchmark):
+    (copy_of_benchmark / "solvers" / "small.py").write_text(SMALL_SOLVER)
+    return copy_of_benchmark
+
+
+def missing(output):
+    return [line for line in output.splitlines() if line.startswith("missing:")]
+
+
+def test_a_solver_that_refuses_an_image_fails_the_run_but_not_the_other_cells(bench):
+    arguments = ["-s", "small[refuses=[1,5]]", *TASK, "--no-display"]
+    code, output = accounted_run(bench, *arguments)
+    assert code == 1
+    (line,) = missing(output)
+    assert "refuses=1" in line and "RuntimeError: no step size for image 1" in line
+    (page,) = (bench / "outputs").glob("*benchopt_run*.html")
+    assert "no step size for image 1" in page.read_text().replace("\\u00a0", " ")  # the page's spaces do not break
+    rows = rows_of(bench)
+    assert set(rows.p_solver_refuses) == {5} and sorted(rows.objective_image) == [0, 1]
+
+    code, output = accounted_run(bench, *arguments, "--allow-failures", "--no-plot")
+    assert code == 0 and len(missing(output)) == 1
+    assert plain(output).count("done (cached)") == 1 and plain(output).count("error") == 1
+
+
+def test_an_unknown_name_is_a_usage_error(bench):
+    code, output = accounted_run(bench, "-s", "smal", *TASK)
+    assert code == 2 and "Patterns ['smal'] did not match any solver" in output and "Traceback" not in output
+
+
+def start(bench, *arguments, **environment):
+    """Start ``benchmark_utils.run`` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmark_utils.run", *arguments],
+        cwd=bench,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
+        stdout=open(bench / "log", "w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def wait_for_text(bench, process, *texts):
+    while not all(text in plain((bench / "log").read_text()) for text in texts):
+        assert process.poll() is None, (bench / "log").read_text()
+        time.sleep(0.2)
+
+
+def wait_for_a_cell(bench, process):
+    """Return True when a cell of this run is at work, False if the run ends before."""
+    since = psutil.Process(process.pid).create_time()
+    while process.poll() is None:
+        for note in (bench / "outputs" / "attempts").glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # the cell has ended
+                if note.stat().st_mtime > since:
+                    return True
+        time.sleep(0.05)
+    return False
+
+
+def workers(process, mark="popen_loky_posix"):
+    """The worker processes of a run, by what their command line contains: loky's, or ``spawn_main`` for Dask's."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if mark in " ".join(child.cmdline())]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_finished_cells(bench):
+    arguments = ["-s", "small[seconds=[0.0,100.0]]", *TASK, "--no-display"]
+    process = start(bench, *arguments)
+    wait_for_text(bench, process, "seconds=0.0]: done")
+    assert wait_for_a_cell(bench, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 130
+    (line,) = missing((bench / "log").read_text())
+    assert "seconds=100.0" in line and "interrupted" in line
+    assert set(rows_of(bench).p_solver_seconds) == {0.0}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_leaves_the_finished_cells(bench):
+    arguments = ["-s", "small[seconds=[0.0,0.1,100.0]]", *TASK, "-j", "2", "--no-plot"]
+    process = start(bench, *arguments)
+    wait_for_text(bench, process, "seconds=0.0]: done", "seconds=0.1]: done")
+    assert wait_for_a_cell(bench, process)
+    for worker in workers(process):
+        worker.kill()
+    assert process.wait(120) == 1
+    (line,) = missing((bench / "log").read_text())
+    assert "seconds=100.0" in line and "killed" in line
+    assert set(rows_of(bench).p_solver_seconds) == {0.0, 0.1}
+
+
+@pytest.mark.slow
+def test_dask_repeats_the_cell_of_a_killed_worker(bench):
+    pytest.importorskip("distributed", reason="pip install dask distributed -c constraints.txt")
+    arguments = ["-s", "small[seconds=[10.0,11.0]]", *TASK, "--no-plot", "--parallel-config", "configs/dask.yml"]
+    process = start(bench, *arguments)
+    assert wait_for_a_cell(bench, process)
+    workers(process, "spawn_main")[0].kill()
+    assert process.wait(600) == 0, (bench / "log").read_text()
+    rows = rows_of(bench)
+    found = sorted(zip(rows.p_solver_seconds, rows.objective_image, strict=True))
+    assert found == [(10.0, 0), (10.0, 1), (11.0, 0), (11.0, 1)]
+
+
+@pytest.mark.slow
+def test_dask_gives_up_a_cell_that_kills_its_workers(bench):
+    pytest.importorskip("distributed", reason="pip install dask distributed -c constraints.txt")
+    arguments = ["-s", "small[kills=[False,True]]", *TASK, "--no-plot", "--parallel-config", "configs/dask.yml"]
+    code, output = accounted_run(bench, *arguments)
+    assert code == 1
+    (line,) = missing(output)
+    assert "kills=True" in line
+    assert set(rows_of(bench).p_solver_kills) == {False}
+
+
+@pytest.fixture()
+def small_disk(tmp_path):
+    """A disk of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("mount") is None or os.getuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_an_error_and_the_rerun_does_the_rest(bench, small_disk):
+    (small_disk / "outputs").mkdir()
+    (bench / "outputs").symlink_to(small_disk / "outputs")
+    cache = {"BENCHOPT_CACHE": str(small_disk / "cache")}
+    first, then = ["-s", "small[seconds=0.0]"], ["-s", "small[seconds=0.01]"]
+    arguments = [*TASK, "--no-plot"]
+    code, output = accounted_run(bench, *first, "-s", "small[fills=True]", *then, *arguments, **cache)
+    assert code != 0 and "No space left on device" in output
+    assert not list((bench / "outputs").glob("*.parquet"))  # not half a file either
+    (small_disk / "filler").unlink()
+    code, output = accounted_run(bench, *first, *then, *arguments, **cache)
+    assert code == 0, output
+    assert "seconds=0.0]: done (cached)" in plain(output)
+    rows = rows_of(bench)
+    code, output = accounted_run(bench, *first, *then, *arguments, BENCHOPT_CACHE=str(bench / "elsewhere"))
+    assert code == 0, output
+    assert_same(rows, rows_of(bench))
+
+
+def assert_same(rows, others):
+    """The same cells and images, once each, with the same numbers to the last bit."""
+    frames = []
+    for frame in (rows, others):
+        frame = frame.set_index(["dataset_name", "solver_name", "objective_image"]).sort_index()
+        assert frame.index.is_unique
+        frames.append(frame[["objective_mean_error", "objective_variance_ratio", "objective_data_misfit"]])
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_workers_and_drivers_leave_the_rows_of_an_undisturbed_run(bench):
+    """SIGKILL at random moments; when all cells are done the cache is emptied, so that every kill finds work."""
+    levels = ",".join(f"{0.1 + 0.01 * i:.2f}" for i in range(60))
+    arguments = ["-s", "small[seconds=0.5]", "-d", f"gaussian[n_problems=2,noise_std=[{levels}]]"]
+    arguments += ["-o", "*[n_samples=20]", "-j", "2", "--no-plot"]
+    code, output = benchopt(bench, "run", ".", *arguments, BENCHOPT_CACHE=str(bench / "undisturbed"))
+    assert code == 0, output
+    undisturbed = rows_of(bench)
+    assert len(undisturbed) == 120
+
+    moments, n_kills, finished = random.Random(0), 0, False
+    while n_kills < 20 or not finished:
+        process, family = start(bench, *arguments), []
+        if n_kills < 20 and wait_for_a_cell(bench, process):
+            time.sleep(moments.uniform(0, 6))
+            family = workers(process)  # none if the run ended meanwhile
+            if family:
+                victim = process if n_kills % 2 else moments.choice(family)
+                victim.kill()
+                n_kills += 1
+        finished = process.wait(600) == 0
+        psutil.wait_procs(family, timeout=60)  # the workers of a killed driver end their cell first
+        found = list((bench / "outputs").glob("*.parquet"))
+        if finished:
+            assert_same(rows_of(bench), undisturbed)
+            shutil.rmtree(bench / "__cache__")
+        elif found:
+            rows = rows_of(bench)  # of the cells that were finished when a worker was killed
+            assert not rows.duplicated(["dataset_name", "objective_image"]).any()
