@@ -32,6 +32,7 @@ scores are means over the samples.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from benchopt import BaseObjective
@@ -51,13 +52,15 @@ class Objective(BaseObjective):
 
     ``n_samples`` draws per image (the dataset's number unless given), ``batch_size`` rows at a time (what fits
     unless given); ``fid=True`` keeps Inception features of the images, from which the page has FIDs.
+    ``precision`` (float32 unless given, tf32, bfloat16) and ``compile=True`` say how every solver's networks run;
+    closed-form priors have none and are skipped.
     """
 
     name = "Posterior sampling"
     url = "https://github.com/benchopt/benchmark_diffusion_posterior"
     min_benchopt_version = "1.10"
     sampling_strategy = "run_once"
-    parameters = {"n_samples": [None], "batch_size": [None], "fid": [None]}
+    parameters = {"n_samples": [None], "batch_size": [None], "fid": [None], "precision": [None], "compile": [None]}
     requirements = [
         "pip::torch",
         "pip::torchvision",
@@ -68,14 +71,19 @@ class Objective(BaseObjective):
     ]
     test_config = {"dataset": {"name": "ffhq_inpainting"}}
 
-    def skip(self, missing=None, metrics=(), **_):
+    def skip(self, missing=None, metrics=(), prior=None, task=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
+        if missing is None and (self.precision not in (None, "float32") or self.compile) and prior.closed_form:
+            missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
+        if missing is None and self.precision == "tf32" and task == "nonlinear_blur":
+            missing = "tf32 would reach the convolutions of the nonlinear blur itself; use float32 or bfloat16"
         return missing is not None, missing
 
     def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None):
         self.groups = groups or [[i] for i in range(len(images))]
-        self.x_true, self.prior, self.metrics, self.files = x_true, prior, metrics, files
+        self.x_true, self.metrics, self.files = x_true, metrics, files
+        self.prior = replace(prior, precision=self.precision or "float32", compile=bool(self.compile))
         self.seed = self.get_seed(use_repetition=True)
         self.draws_per_image = self.n_samples or n_samples
         operator = operator.double()

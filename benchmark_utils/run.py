@@ -12,7 +12,6 @@ The same command again runs the missing cells only.
 """
 
 import argparse
-import asyncio
 import contextlib
 import sys
 from datetime import datetime
@@ -78,26 +77,6 @@ def survive_dead_jobs():
     slurm_executor.as_completed = survivors
 
 
-def stop_on_dask_errors():
-    """Make joblib hand on the failure of a Dask task whose worker is lost for good. It would wait for it forever."""
-    from joblib._dask import DaskDistributedBackend  # imports distributed, which is optional
-
-    async def collect(backend):
-        while backend._continue:
-            async for future, result in backend.waiting_futures:
-                waiting, callback = backend._results.pop(future), backend._callbacks.pop(future)
-                if future.status == "finished":
-                    waiting.set_result(result)
-                    callback(result)
-                else:
-                    error = result[1] if future.status == "error" else RuntimeError(f"a Dask task was {future.status}")
-                    waiting.set_exception(error)
-                    callback(error)
-            await asyncio.sleep(0.01)
-
-    DaskDistributedBackend._collect = collect
-
-
 def account(arguments, request, path):
     """Collect what is finished if the run broke off; list the missing cells and return how many of them failed."""
     if not path.exists():
@@ -130,8 +109,6 @@ def main(arguments=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     if backend == "submitit":
         survive_dead_jobs()
-    if backend == "dask":
-        stop_on_dask_errors()
     arguments = [".", *rest, "--output", str(path)]
     interrupted = False
     try:

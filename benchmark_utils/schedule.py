@@ -19,6 +19,7 @@ class NoiseSchedule:
         self.table = torch.cat([torch.ones(1, dtype=torch.float64), abar])
         self.T = len(abar)
         self._abar = self.table.tolist()
+        self._tables = {}  # copies on the devices that levels came from
 
     @classmethod
     def linear(cls, beta_start=1e-4, beta_end=0.02, T=1000):
@@ -38,7 +39,11 @@ class NoiseSchedule:
 
     def abar(self, t):
         """``abar_t``: a float for an int ``t``, a float64 tensor for an (n,) tensor of levels."""
-        return self.table.to(t.device)[t] if torch.is_tensor(t) else self._abar[t]
+        if not torch.is_tensor(t):
+            return self._abar[t]
+        if t.device not in self._tables:
+            self._tables[t.device] = self.table.to(t.device)
+        return self._tables[t.device][t]
 
     def sigma(self, t):
         """Variance-exploding view: the noise level ``sqrt((1 - abar_t) / abar_t)`` of ``x_t / sqrt(abar_t)``."""

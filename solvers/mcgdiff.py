@@ -42,6 +42,7 @@ class Solver(PosteriorSampler):
         tau = observation_levels(schedule, problem.noise.std / one_per_image)
         tau = tau.repeat_interleave(filters.n_particles, 0)
         seen = tau <= schedule.T
+        lowest = int(tau.min())
         levels = sorted({*schedule.grid(self.n_steps), *tau[seen].unique().tolist()}, reverse=True)
         abar_tau = torch.where(seen, schedule.abar(tau.clamp(max=schedule.T)), 1.0).to(y)
         clean = torch.where(seen, y / singular, 0.0)
@@ -62,7 +63,7 @@ class Solver(PosteriorSampler):
             c_0, c_t, std = schedule.bridge(0, s, t, self.eta)
             mean = c_0 * operator.V_adjoint(prior.denoise(operator.V(x), t)) + c_t * x
             active, z, v = potential(s)
-            if active.any():
+            if lowest <= s:
                 _, z_t, v_t = potential(t)
                 log_ratio = log_normal(z - mean, std**2 + v) - log_normal(z_t - x, v_t)
                 log_weights = torch.where(active, log_ratio, 0.0).double().flatten(1).sum(1)

@@ -15,10 +15,9 @@ import pytest
 from helpers import accounted_run, benchopt, rows_of
 from test_end_to_end import plain
 
-# a solver whose cells last as long as they are told to, and may refuse an image, fill a disk or kill their process
+# a solver whose cells last as long as they are told to, and may refuse an image or fill a disk
 SMALL_SOLVER = """
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from benchmark_utils.sampler import PosteriorSampler
 
 class Solver(PosteriorSampler):
     name = "small"
-    parameters = {"seconds": [0.0], "refuses": [-1], "fills": [False], "kills": [False]}
+    parameters = {"seconds": [0.0], "refuses": [-1], "fills": [False]}
 
     def sample(self, problem, prior, noise):
         if self.refuses in problem.images:
@@ -37,8 +36,6 @@ class Solver(PosteriorSampler):
                 while True:
                     file.write(bytes(2**16))
                     file.flush()
-        if self.kills:
-            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds)
         return problem.operator.A_adjoint(problem.y) + noise.normal(*prior.event_shape)
 """
@@ -150,17 +147,6 @@ def test_dask_repeats_the_cell_of_a_killed_worker(bench):
     rows = rows_of(bench)
     found = sorted(zip(rows.p_solver_seconds, rows.objective_image, strict=True))
     assert found == [(10.0, 0), (10.0, 1), (11.0, 0), (11.0, 1)]
-
-
-@pytest.mark.slow
-def test_dask_gives_up_a_cell_that_kills_its_workers(bench):
-    pytest.importorskip("distributed", reason="pip install dask distributed -c constraints.txt")
-    arguments = ["-s", "small[kills=[False,True]]", *TASK, "--no-plot", "--parallel-config", "configs/dask.yml"]
-    code, output = accounted_run(bench, *arguments)
-    assert code == 1
-    (line,) = missing(output)
-    assert "kills=True" in line
-    assert set(rows_of(bench).p_solver_kills) == {False}
 
 
 @pytest.fixture()

@@ -10,7 +10,7 @@ import torch
 
 from benchmark_utils.convert import ADMArchitecture, adm_to_diffusers
 from benchmark_utils.hub import Checkpoint
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like, frozen, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
 
 
@@ -26,12 +26,15 @@ class LabelNetwork(LoadedPrior):
     def __init__(self, network, schedule, device):
         self.device = torch.device(device)
         self.schedule = schedule
-        self.network = network.eval().requires_grad_(False).to(self.device)
+        self.network = frozen(network, self.device)
+        self.networks = [self.network]
         self.log_sigma = schedule.sigma(torch.arange(1, schedule.T + 1)).log().to(self.device)
 
     def predict_noise(self, x_t, label):
         """``E[eps | x_t]`` for labels (n,); (n, *event) -> (n, *event)."""
-        return self.network(x_t, label.to(x_t)).sample[:, : x_t.shape[1]]
+        with self.autocast():
+            predicted = self.network(x_t, label.to(x_t)).sample
+        return predicted[:, : x_t.shape[1]].to(x_t)
 
     def label_of(self, sigma):
         """Label (n,) of noise levels sigma (n,): linear in log sigma between the table's levels, clamped to them."""
@@ -41,15 +44,14 @@ class LabelNetwork(LoadedPrior):
         return above - 1 + (log_sigma - below) / (self.log_sigma[above] - below)
 
     def denoise(self, x_t, t):
-        level = torch.as_tensor(t, device=self.device).expand(x_t.shape[0])
-        abar = expand_like(self.schedule.abar(level), x_t)
-        noise = (1 - abar).sqrt().to(x_t) * self.predict_noise(x_t, level - 1)
-        return (x_t - noise) / abar.sqrt().to(x_t)
+        abar = self.schedule.abar(t)
+        noise = expand_like((1 - abar) ** 0.5, x_t) * self.predict_noise(x_t, rows_of_level(t, x_t) - 1)
+        return (x_t - noise) / expand_like(abar**0.5, x_t)
 
     def denoise_sigma(self, x, sigma):
-        sigma = torch.as_tensor(sigma, dtype=torch.float64, device=self.device).expand(x.shape[0])
-        x_t = x / expand_like((1 + sigma**2).sqrt(), x).to(x)
-        return x - expand_like(sigma, x).to(x) * self.predict_noise(x_t, self.label_of(sigma))
+        sigma = rows_of_level(sigma, x)
+        x_t = x / expand_like((1 + sigma**2).sqrt(), x)
+        return x - expand_like(sigma, x) * self.predict_noise(x_t, self.label_of(sigma))
 
 
 class ADM(LabelNetwork):
@@ -61,7 +63,6 @@ class ADM(LabelNetwork):
         network = architecture.network()
         weights.load_into(network)
         super().__init__(network, NoiseSchedule.linear(), device)
-        self.network.to(memory_format=torch.channels_last)
 
 
 FFHQ = ADMArchitecture(channels=128, res_blocks=1, attention=(4,))

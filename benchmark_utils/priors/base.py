@@ -47,15 +47,25 @@ def known_priors():
     return found
 
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class Prior:
     """Handle of a prior: its name and options, e.g. ``Prior("gaussian_mixture", (("dim", 8), ("seed", 0)))``.
 
-    Raises ValueError for a name that no file of ``benchmark_utils/priors`` knows.
+    ``precision`` and ``compile`` say how its networks run, see :meth:`LoadedPrior.accelerate`. Raises ValueError for
+    an unknown precision, and for a name that no file of ``benchmark_utils/priors`` knows.
     """
 
     name: str
     options: tuple = ()
+    precision: str = "float32"
+    compile: bool = False
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
 
     @classmethod
     def of(cls, text):
@@ -95,7 +105,11 @@ class Prior:
 
     def load(self, device="cpu"):
         """The loaded prior on ``device``, kept until another one is asked for."""
-        return _load(self, str(device))
+        loaded = _load(self, str(device))
+        if loaded.networks:
+            # torch allows it unless told otherwise; by name, since cloudpickle (-j) cannot send that module along
+            importlib.import_module("torch.backends.cudnn").allow_tf32 = self.precision == "tf32"
+        return loaded
 
 
 @functools.lru_cache(maxsize=1)
@@ -103,22 +117,68 @@ def _load(handle, device):
     with files_read() as files:
         loaded = handle.spec.load(device)
     loaded.weight_files = tuple(files)
+    loaded.accelerate(handle.precision, handle.compile)
     return loaded
 
 
+def frozen(network, device):
+    """``network`` ready to be differentiated by its input only, in the memory layout that convolutions are fast in."""
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
 def expand_like(values, x):
-    """A number, or an (n,) tensor reshaped to (n, 1, ..., 1), ready to multiply ``x`` of shape (n, *event)."""
-    return values.view(-1, *[1] * (x.ndim - 1)) if torch.is_tensor(values) and values.ndim else values
+    """A number, or an (n,) tensor as (n, 1, ..., 1) in the type of ``x`` (n, *event), ready to multiply it."""
+    return values.view(-1, *[1] * (x.ndim - 1)).to(x) if torch.is_tensor(values) and values.ndim else values
+
+
+def rows_of_level(level, x):
+    """A noise level, a number or an (n,) tensor, as (n,) in float64 beside ``x`` (n, *event), without a transfer."""
+    if torch.is_tensor(level):
+        return level.to(x.device, torch.float64).expand(len(x))
+    return torch.full((len(x),), level, dtype=torch.float64, device=x.device)
+
+
+def cast_weights(network):
+    """Round once the weights that autocast would round at each call, since it keeps copies of trained ones only."""
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Linear)):
+            module.to(torch.bfloat16)
 
 
 class LoadedPrior:
     """A prior ready to sample with. Subclasses set the attributes and define ``denoise_sigma``.
 
-    Attributes: ``event_shape``, ``signal_shape``, ``schedule`` (NoiseSchedule), ``dtype``, ``device``;
+    Attributes: ``event_shape``, ``signal_shape``, ``schedule`` (NoiseSchedule), ``dtype``, ``device``; ``networks``,
+    :func:`frozen` torch modules, none for a closed form, which are called inside ``with self.autocast()``;
     ``weight_files``, the paths that it was read from, is set by :meth:`Prior.load`.
     """
 
     weight_files = ()
+    networks = ()
+    precision = "float32"
+
+    def accelerate(self, precision, compile):
+        """Run the networks, and nothing else, in ``precision``, and compile them.
+
+        bfloat16: convolutions and linear layers, by autocast. tf32: convolutions, almost all of the work; matrix
+        products stay float32 because operators have them too. Raises ValueError for a closed form, which has no
+        networks, and for tf32 without a GPU.
+        """
+        if (precision != "float32" or compile) and not self.networks:
+            raise ValueError("precision and compile are for networks; a closed form is computed in float64")
+        if precision == "tf32" and self.device.type != "cuda":
+            raise ValueError(f"tf32 is a mode of NVIDIA GPUs, this run is on {self.device}: use float32 or bfloat16")
+        self.precision = precision
+        for network in self.networks:
+            if precision == "bfloat16":
+                cast_weights(network)
+            if compile:
+                torch._functorch.config.donated_buffer = False  # torch's remedy where a graph is differentiated twice
+                network.compile()
+
+    def autocast(self):
+        """Context of the networks; other code in it keeps its precision, since it has no matrix products."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def denoise_sigma(self, x, sigma):
         """``E[x_0 | x_0 + sigma eps = x]`` for any sigma > 0, a float or (n,); (n, *event) -> (n, *event)."""

@@ -3,7 +3,7 @@
 import torch
 
 from benchmark_utils.hub import asset_tensors
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, frozen, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
 
 
@@ -20,11 +20,12 @@ class Faces64(LoadedPrior):
         self.schedule = NoiseSchedule.linear()
         network = EDMUNet()
         network.load_state_dict(asset_tensors("faces64/faces64.safetensors"))
-        self.network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.network = frozen(network, self.device)
+        self.networks = [self.network]
 
     def denoise_sigma(self, x, sigma):
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
-        return self.network(x, sigma)
+        with self.autocast():
+            return self.network(x, rows_of_level(sigma, x).to(x))
 
 
 PRIORS = {"faces64": lambda: PriorSpec(family="ffhq", signal_shape=Faces64.signal_shape, load=Faces64)}

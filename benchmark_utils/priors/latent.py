@@ -15,7 +15,7 @@ from benchmark_utils.archives import Archives, load_parts
 from benchmark_utils.convert import LATENT_UNET, VQ_F4, adm_to_diffusers, vq_to_diffusers
 from benchmark_utils.hub import asset, read_safetensors
 from benchmark_utils.priors.adm import LabelNetwork
-from benchmark_utils.priors.base import PriorSpec, expand_like
+from benchmark_utils.priors.base import PriorSpec, expand_like, frozen, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
 
 MICRO_BATCH = 8
@@ -36,7 +36,7 @@ class Autoencoder:
     """
 
     def __init__(self, model, scale=1.0, patch=1, force_not_quantize=False, micro_batch=MICRO_BATCH):
-        self.model = model.eval().requires_grad_(False)
+        self.model = model
         self.scale, self.patch, self.micro_batch = scale, patch, micro_batch
         self.has_codebook = hasattr(model, "quantize")
         if force_not_quantize and not self.has_codebook:
@@ -76,35 +76,38 @@ class DiffusersPrior(LabelNetwork):
         super().__init__(unet, schedule, device)
         self.prediction, self.autoencoder = prediction, autoencoder
         self.event_shape, self.signal_shape = event_shape, signal_shape
-        networks = [self.network, autoencoder.model] if autoencoder else [self.network]
-        for network in networks:
-            network.to(self.device, memory_format=torch.channels_last)
-            if checkpoint:
+        if autoencoder:
+            frozen(autoencoder.model, self.device)
+            self.networks += [autoencoder.model.encoder, autoencoder.model.decoder]
+        if checkpoint:
+            for network in (self.network, autoencoder.model) if autoencoder else (self.network,):
                 network._supports_gradient_checkpointing = True  # the class VQModel does not say so, its halves do
                 network.enable_gradient_checkpointing()
 
     def denoise(self, x_t, t):
-        level = torch.as_tensor(t, device=self.device).expand(x_t.shape[0])
+        level = rows_of_level(t, x_t).long()
         return self.x_hat(x_t, self.schedule.abar(level), level - 1)
 
     def denoise_sigma(self, x, sigma):
-        sigma = torch.as_tensor(sigma, dtype=torch.float64, device=self.device).expand(x.shape[0])
+        sigma = rows_of_level(sigma, x)
         abar = 1 / (1 + sigma**2)
-        return self.x_hat(x * expand_like(abar.sqrt(), x).to(x), abar, self.label_of(sigma))
+        return self.x_hat(x * expand_like(abar.sqrt(), x), abar, self.label_of(sigma))
 
     def x_hat(self, x_t, abar, label):
         """``E[x_0 | x_t]`` from what the network predicts; ``abar`` (n,), ``label`` (n,)."""
-        signal, noise = (expand_like(part.sqrt(), x_t).to(x_t) for part in (abar, 1 - abar))
+        signal, noise = (expand_like(part.sqrt(), x_t) for part in (abar, 1 - abar))
         predicted = self.predict_noise(x_t, label)
         if self.prediction == "epsilon":
             return (x_t - noise * predicted) / signal
         return signal * x_t - noise * predicted if self.prediction == "v_prediction" else predicted
 
     def decode(self, z):
-        return self.autoencoder.decode(z) if self.autoencoder else z
+        with self.autocast():
+            return self.autoencoder.decode(z).to(z) if self.autoencoder else z
 
     def encode(self, x):
-        return self.autoencoder.encode(x) if self.autoencoder else x
+        with self.autocast():
+            return self.autoencoder.encode(x).to(x) if self.autoencoder else x
 
 
 def latent_schedule():

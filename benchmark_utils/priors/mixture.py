@@ -10,7 +10,7 @@ import math
 import torch
 
 from benchmark_utils.hub import asset_tensors
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.rng import stream_seed
 from benchmark_utils.schedule import NoiseSchedule
 
@@ -44,7 +44,7 @@ class FactorAnalyserMixture(LoadedPrior):
     def denoise_sigma(self, x, sigma):
         """Exact ``E[x_0 | x_0 + sigma eps = x]``; see the class for the mixture, Woodbury for the inverse."""
         flat = x.flatten(1)
-        sigma2 = torch.as_tensor(sigma, dtype=self.dtype, device=self.device).square().expand(len(x))[:, None]
+        sigma2 = rows_of_level(sigma, x).square()[:, None]
         responsibilities, projections, noisy_s2, noisy_eigenvalues = self._components(flat, sigma2)
         gain = self.s2 / noisy_s2
         extra_gain = (self.eigenvalues + self.s2[:, None]) / noisy_eigenvalues - gain[..., None]

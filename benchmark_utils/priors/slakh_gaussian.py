@@ -16,7 +16,7 @@ import torch
 from benchmark_utils.hub import asset_tensors
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.operators.stem_sum import StemSum
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.rng import stream_seed
 from benchmark_utils.schedule import NoiseSchedule
 
@@ -55,8 +55,7 @@ class StemGaussian(LoadedPrior):
         return self.inverse(gain * self.transform(x))
 
     def denoise_sigma(self, x, sigma):
-        sigma2 = torch.as_tensor(sigma, dtype=self.dtype, device=self.device).square()
-        sigma2 = sigma2.view(-1, *[1] * self.variance.ndim)
+        sigma2 = rows_of_level(sigma, x).square().view(-1, *[1] * self.variance.ndim)
         return self.filter(x, self.variance / (self.variance + sigma2))
 
     def sample(self, n, generator):

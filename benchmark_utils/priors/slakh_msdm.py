@@ -13,7 +13,7 @@ import torch
 
 from benchmark_utils.hub import how_to_name, load_checkpoint, user_path
 from benchmark_utils.metrics import STEMS
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like, frozen, rows_of_level
 from benchmark_utils.priors.slakh_gaussian import audio_schedule
 
 PACKAGE, VERSIONS = "audio-diffusion-pytorch", ("0.0.42", "0.0.43")
@@ -97,14 +97,15 @@ class StemNetworks(LoadedPrior):
         self.device = torch.device(device)
         self.event_shape = self.signal_shape = (len(STEMS), length)
         self.schedule = audio_schedule(sigma_max)
-        self.networks = [network.eval().requires_grad_(False).float().to(self.device) for network in networks]
+        self.networks = [frozen(network.float(), self.device) for network in networks]
 
     def denoise_sigma(self, x, sigma):
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        sigma = rows_of_level(sigma, x).to(x)
         label, sigma = sigma.log() / 4, expand_like(sigma, x)
         scale = (sigma**2 + SIGMA_DATA**2) ** 0.5
         parts = (x / scale).chunk(len(self.networks), 1)
-        output = torch.cat([network(part, label) for network, part in zip(self.networks, parts, strict=True)], 1)
+        with self.autocast():
+            output = torch.cat([network(part, label) for network, part in zip(self.networks, parts, strict=True)], 1)
         return ((SIGMA_DATA / scale) ** 2 * x + sigma * SIGMA_DATA / scale * output).clamp(-1, 1)
 
 
