@@ -51,7 +51,8 @@ class Objective(BaseObjective):
     """Draw from p(x | y) given a pretrained diffusion prior: quality, exactness and cost of posterior samplers.
 
     ``n_samples`` draws per image (the dataset's number unless given), ``batch_size`` rows at a time (what fits
-    unless given); ``fid=True`` keeps Inception features of the images, from which the page has FIDs.
+    unless given); ``fid=True`` keeps Inception features of the images and of their first draws, which the page
+    makes FIDs of.
     ``precision`` (float32 unless given, tf32, bfloat16) and ``compile=True`` say how every solver's networks run;
     closed-form priors have none and are skipped.
     """
@@ -68,6 +69,7 @@ class Objective(BaseObjective):
         "pip::diffusers",
         "pip::lpips",
         "pip::torchmetrics",
+        "pip::torch-fidelity",
     ]
     test_config = {"dataset": {"name": "ffhq_inpainting"}}
 

@@ -25,7 +25,7 @@ def inception():
 
 
 def features(images):
-    """Inception features of uint8 images (n, H, W, 3): (n, 2048) in float16, which moves a FID by 1e-4; or None."""
+    """Inception features of uint8 images (n, H, W, 3): (n, 2048) in float16, or None."""
     network = inception()
     if network is None:
         return None

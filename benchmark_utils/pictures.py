@@ -7,10 +7,20 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from benchmark_utils.results import count_decimals, headline, metric, metrics_of, ranking, rows_of, scores, tasks
+from benchmark_utils.results import (
+    count_decimals,
+    headline,
+    metric,
+    metrics_of,
+    once_per_frame,
+    ranking,
+    rows_of,
+    scores,
+    tasks,
+)
 
 NO_PICTURES = "no pictures"
-PICTURE_BUDGET = 3_000_000  # pixels of all reconstructions of a page; with the other views it stays below 25 MB
+PICTURE_BUDGET = 2_400_000  # pixels of all reconstructions of a page; with the other views it stays below 25 MB
 PICTURE_COLUMNS = 6
 VIEWS = {
     "reconstructions": "",
@@ -19,7 +29,7 @@ VIEWS = {
     "spread": ": standard deviation over samples, on [-1, 1], mean over colours; black 0, white 0.5 and more",
 }
 AT_WHITE = 0.5
-MAP_LEVELS = 64  # colours of a map: fewer bytes
+MAP_LEVELS = 32  # colours of a map: fewer bytes
 ZOOM = 3
 
 
@@ -30,12 +40,14 @@ class Picture(NamedTuple):
     pixels: np.ndarray | None
 
 
+@once_per_frame
 def _picture_cells(df):
     """One row per (task, solver): the cell whose pictures are shown."""
     if "final_results" not in df:
         return df.iloc[:0]
-    stored = df["final_results"].map(lambda value: isinstance(value, dict))  # a CSV file holds only their names
-    cells = df[stored & (df["idx_rep"] == df["idx_rep"].min())]
+    cells = df[df["final_results"].notna() & (df["idx_rep"] == df["idx_rep"].min())]
+    # a CSV file holds but a text of them
+    cells = cells[np.array([isinstance(value, dict) for value in cells["final_results"]], dtype=bool)]
     keep = cells["idx_rep"] < 0
     for task in tasks(cells):
         rows = rows_of(cells, task)
@@ -86,7 +98,7 @@ def _picture(label, array, height, width, reduction, window=None):
     if window is not None:  # of a larger observation, the same part
         scales = [size / shown for size, shown in zip(pixels.shape[:2], (height, width), strict=True)]
         parts = (slice(*(round(end * k) for end in (w.start, w.stop))) for w, k in zip(window, scales, strict=True))
-        return Picture(label, pixels[tuple(parts)])
+        pixels, reduction = pixels[tuple(parts)], math.ceil(reduction / ZOOM)
     return Picture(label, np.asarray(Image.fromarray(pixels).reduce(reduction)) if reduction > 1 else pixels)
 
 

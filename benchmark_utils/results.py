@@ -5,7 +5,9 @@ scores in columns ``objective_<metric>``, pictures in ``final_results`` of the l
 ``tables``, charts in ``charts``, pictures in ``pictures``.
 """
 
+import functools
 import re
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -58,22 +60,37 @@ def task_label(dataset_name, objective_name):
     return f"{label} {chosen}".rstrip()
 
 
-def _names_by_task(df):
-    found = {}
-    for names in df[["dataset_name", "objective_name"]].drop_duplicates().itertuples(index=False):
-        found.setdefault(task_label(*names), []).append(names)
-    return found
+def once_per_frame(function):
+    """Keep ``function(df)`` as long as the dataframe lives: the page asks hundreds of times, and changes nothing."""
+    kept = {}
+
+    @functools.wraps(function)
+    def keeping(df):
+        key = id(df)
+        if key not in kept:
+            kept[key] = weakref.ref(df, lambda _: kept.pop(key)), function(df)
+        return kept[key][1]
+
+    return keeping
+
+
+@once_per_frame
+def _rows_by_task(df):
+    groups = {}
+    for names, rows in df.groupby(["dataset_name", "objective_name"], sort=False).indices.items():
+        groups.setdefault(task_label(*names), []).append(rows)
+    positions = {task: np.sort(np.concatenate(rows)) for task, rows in groups.items()}
+    return {task: df.iloc[positions[task]] for task in sorted(positions, key=lambda task: positions[task][0])}
 
 
 def tasks(df):
     """Labels of the tasks of a run, in order of appearance; the shards of one task share its label."""
-    return list(_names_by_task(df))
+    return list(_rows_by_task(df))
 
 
 def rows_of(df, task):
     """The rows of one task, all shards and solvers together."""
-    datasets, objectives = zip(*_names_by_task(df)[task], strict=True)
-    return df[df["dataset_name"].isin(datasets) & df["objective_name"].isin(objectives)]
+    return _rows_by_task(df)[task]
 
 
 def metrics_of(rows):
@@ -174,6 +191,7 @@ def origin_note(rows):
 # Ranks over tasks
 
 
+@once_per_frame
 def comparisons(df):
     """``{label: (tasks, solvers)}``: sets of solvers with the tasks that all of them ran, the largest first.
 

@@ -242,8 +242,7 @@ def missing(df, config=None, outputs=None):
 
 def _tasks_with(df, names):
     """Tasks that have one of some scores."""
-    columns = [f"objective_{name}" for name in names if f"objective_{name}" in df]
-    return tasks(df[df[columns].notna().any(axis=1)])
+    return [task for task in tasks(df) if not set(names).isdisjoint(metrics_of(rows_of(df, task)))]
 
 
 def samples_tasks(df):

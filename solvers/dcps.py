@@ -39,7 +39,7 @@ class Solver(PosteriorSampler):
             "n_langevin": 5,
             "langevin_step": 1e-3,
         },
-        # few coordinates, each far from its target: an absolute step ten times as long
+        # chosen here: few coordinates, each far from its target, need an absolute step ten times as long
         ("mixture", "*"): {"learning_rate": 15.0},
         ("gaussian", "*"): {"learning_rate": 15.0},
     }
