@@ -1,6 +1,6 @@
 """Quality against cost of MGDM over its number of steps K, denoising points M, gradient steps G and Gibbs rounds R.
 
-    python scripts/mgdm_cost.py --images 8 --results docs/mgdm_cost.csv --plot docs/mgdm_cost.png
+    python scripts/mgdm_cost.py --images 8 --results mgdm_cost.csv --plot mgdm_cost.png
 
 Runs what ``--results`` does not hold yet, four images at a time: every configuration on the faces of two tasks of the
 embedded prior, and on the problems of ``gaussian``, whose posterior is known. Then it prints the table and draws the
@@ -91,29 +91,31 @@ def summary(rows):
 
 
 def draw(rows, path):
-    """LPIPS against cost for each task, a bar being the 95 % interval, and the Pareto front."""
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(11, 4), layout="constrained")
-    for axis, task in zip(axes, TASKS, strict=True):
-        own = (
-            rows[rows.task == task]
-            .groupby("configuration")
-            .agg(cost=("cost", "mean"), lpips=("lpips", "mean"), std=("lpips", "std"), n=("lpips", "size"))
-        )
-        own = own.sort_values("cost")
-        axis.errorbar(own.cost, own.lpips, 1.96 * own["std"] / own.n**0.5, fmt="o", capsize=3)
-        for label, point in own.iterrows():
-            axis.annotate(label, (point.cost, point.lpips), fontsize=7, xytext=(4, 4), textcoords="offset points")
-        front = own[own.lpips <= np.minimum.accumulate(own.lpips)]
-        axis.step(front.cost, front.lpips, where="post", color="grey", zorder=0)
-        axis.set(title=task, xlabel="cost of a sample, forward passes", ylabel="LPIPS (lower is better)", xscale="log")
-    figure.savefig(path, dpi=110)
+    """Each task's score against cost, a bar being the 95 % interval, and the Pareto front of the means."""
+    panels = [(task, "lpips", f"{task}: LPIPS") for task in TASKS] + [
+        ("gaussian", "mean_error", "gaussian: mean error")
+    ]
+    figure, axes = plt.subplots(1, len(panels), figsize=(14, 4.2), layout="constrained")
+    for axis, (task, score, title) in zip(axes, panels, strict=True):
+        groups = rows[rows.task == task].groupby("configuration")
+        table = pd.DataFrame({"cost": groups.cost.mean(), "mean": groups[score].mean()}).sort_values("cost")
+        table["half_width"] = 1.96 * groups[score].std() / groups.size() ** 0.5
+        for label, point in table.iterrows():
+            axis.errorbar(point.cost, point["mean"], point.half_width, fmt="o", capsize=3, label=label)
+        front = table[table["mean"] <= np.minimum.accumulate(table["mean"])]
+        axis.step(front.cost, front["mean"], where="post", color="grey", zorder=0)
+        axis.set(title=f"{title} (lower is better)", xlabel="cost of a sample, forward passes", xscale="log")
+        axis.set_xticks([300, 500, 1000, 2000, 3500], labels=["300", "500", "1000", "2000", "3500"])
+        axis.minorticks_off()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=100)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--results", type=Path, default=Path("docs/mgdm_cost.csv"))
-    parser.add_argument("--plot", type=Path, default=Path("docs/mgdm_cost.png"))
+    parser.add_argument("--results", type=Path, default=Path("mgdm_cost.csv"))
+    parser.add_argument("--plot", type=Path, default=Path("mgdm_cost.png"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = complete(arguments.results, arguments.images)

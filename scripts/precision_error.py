@@ -1,6 +1,6 @@
 """What bfloat16 changes: LPIPS of the same samples with networks in bfloat16 and in float32, image by image.
 
-    python scripts/precision_error.py --images 3 --results docs/precision.csv
+    python scripts/precision_error.py --images 3 --results precision.csv
 
 A short MGDM runs on every task of the embedded prior below, in both precisions with the same seeds.
 """
@@ -46,7 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--results", type=Path, default=Path("docs/precision.csv"))
+    parser.add_argument("--results", type=Path, default=Path("precision.csv"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []

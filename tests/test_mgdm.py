@@ -122,6 +122,27 @@ def test_cost_of_the_paper_setting():
     assert 1800 <= result["nfe"] - result["vjp"] <= 1850
 
 
+def test_fast_preset_costs_less_and_yields_to_parameters_that_are_given():
+    """459 forward passes in place of 3523, a gradient being two."""
+    problem, prior = fingerprint_problem()
+
+    def cost(**parameters):
+        solver = MGDM.get_instance(**parameters)
+        solver.set_objective(problem, prior, 2, 0)
+        solver.run(None)
+        result = solver.get_result()
+        return result["nfe"] + result["vjp"]
+
+    assert 0.12 < cost(preset="fast") / cost() < 0.14
+    assert cost(preset="fast", n_denoise=20) > cost(preset="fast") + 200
+
+
+def test_unknown_preset_is_refused():
+    problem, prior = fingerprint_problem()
+    with pytest.raises(ValueError, match="mgdm: PRESETS has no preset 'faster'"):
+        MGDM.get_instance(preset="faster").set_objective(problem, prior, 2, 0)
+
+
 @pytest.mark.slow
 def test_data_misfit_with_an_exact_prior():
     """On truths drawn from ``faces64_mfa`` the prior is exact, so a misfit above 1 is the method's own.
