@@ -49,6 +49,11 @@ def files_read():
         del _files_read[start:]
 
 
+def note_read(path):
+    """Say that a weight file was read, for :func:`files_read`."""
+    _files_read.append(path)
+
+
 def sha256_of(path):
     """Hex sha256 of a file, read in chunks."""
     with open(path, "rb") as file:
@@ -71,7 +76,7 @@ def asset(name):
             f"the shipped file {path} is truncated or altered (its sha256 is not the one in SHA256SUMS): "
             "restore it with `git checkout -- assets`"
         )
-    _files_read.append(path)
+    note_read(path)
     return path
 
 
@@ -102,12 +107,15 @@ def how_to_name(name):
 
 
 def user_files_state():
-    """What the user's paths point to, for the cache key: path, and size and time of change of a file."""
+    """What the user's paths point to, for the cache key: path, size and time of change.
+
+    A folder changes when a file comes, goes or is replaced, not when one is overwritten in place.
+    """
     state = {}
     for name in USER_PATHS:
         path = user_path(name)
         if path is not None:
-            found = path.stat() if path.is_file() else None
+            found = path.stat() if path.exists() else None
             state[name] = (str(path), found and (found.st_size, found.st_mtime_ns))
     return state
 
@@ -124,7 +132,7 @@ def load_checkpoint(path, **options):
     Raises ValueError, naming the file, if it is truncated, is no checkpoint or holds more than tensors and numbers.
     """
     try:
-        _files_read.append(path)
+        note_read(path)
         with open(path, "rb") as file:
             if file.read(2) not in CHECKPOINT_STARTS:
                 raise pickle.UnpicklingError("neither a zip file nor a pickle")
@@ -147,7 +155,7 @@ def read_checkpoint(path):
 def read_safetensors(path):
     """The tensors of a safetensors file; raises ValueError, naming the file, if it is damaged."""
     try:
-        _files_read.append(path)
+        note_read(path)
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Reading images: the folders users have, the exact pixels, and a clear word for each bad file."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from benchmark_utils import ffhq as ffhq_hub
 from benchmark_utils import images
-from benchmark_utils.hub import ASSETS
+from benchmark_utils.hub import ASSETS, user_files_state
 from benchmark_utils.operators.hdr import HDR
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -268,3 +269,10 @@ def test_data_of_an_image_task(ffhq, tmp_path, monkeypatch):
 def test_prior_of_other_signals_is_refused():
     with pytest.raises(ValueError, match="prior of square RGB images"):
         images.ffhq_data(dataset("gaussian"), lambda shape: HDR(), task="hdr")
+
+
+def test_cache_key_sees_a_file_that_joins_the_users_folder(ffhq):
+    os.utime(ffhq, (0, 0))
+    before = user_files_state()
+    (ffhq / "00000.png").touch()
+    assert before != user_files_state() == user_files_state()

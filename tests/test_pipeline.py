@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -23,6 +24,7 @@ from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.priors.latent import Autoencoder
 from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
+from benchmark_utils.provenance import weights
 from datasets.ffhq_inpainting import Dataset as FFHQInpainting
 from solvers.dps import Solver as DPS
 from solvers.mgdm import Solver as MGDM
@@ -135,6 +137,14 @@ def test_pixel_pipeline_is_a_pixel_prior(ddpm):
 def test_dataset_takes_a_folder(ldm):
     data = FFHQInpainting.get_instance(mask="half", prior=ldm, n_images=1).get_data()
     assert data["x_true"].shape == (1, 3, 64, 64) and data["prior"] == Prior(ldm)
+
+
+@pytest.mark.parametrize("pipeline", ["ldm", "ddpm"])
+def test_rows_say_which_weights_were_read(pipeline, request):
+    folder = Path(request.getfixturevalue(pipeline))
+    files = [next((folder / part).glob("*.safetensors")) for part in ("unet", "vqvae") if (folder / part).exists()]
+    expected = ", ".join(f"diffusion_pytorch_model.safetensors {hub.sha256_of(file)}" for file in files)
+    assert weights(Prior(str(folder)).load()) == expected
 
 
 def test_folder_saved_and_loaded_by_id_gives_identical_samples(ldm, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark_utils.hub import cache_folder
+from benchmark_utils.hub import cache_folder, note_read
 from benchmark_utils.priors.latent import Autoencoder, DiffusersPrior
 from benchmark_utils.schedule import NoiseSchedule
 
@@ -137,7 +137,14 @@ class Pipeline:
             raise ValueError(f"the weights of {part} in {self.folder} are missing or damaged ({error})") from error
         if found["missing_keys"]:  # diffusers would go on with random numbers
             raise ValueError(f"the weights of {part} in {self.folder} lack {', '.join(found['missing_keys'][:3])}")
+        for path in weight_files(self.folder / part):
+            note_read(path)
         return network
+
+
+def weight_files(folder):
+    """The files of weights that diffusers reads: safetensors, and without them its older format."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
 
 
 def is_folder(name):
