@@ -36,6 +36,7 @@ from dataclasses import replace
 
 import torch
 from benchopt import BaseObjective
+from deepinv.physics import Inpainting
 
 from benchmark_utils.attempts import finished, noted
 from benchmark_utils.cache import fingerprint
@@ -70,6 +71,7 @@ class Objective(BaseObjective):
         "pip::lpips",
         "pip::torchmetrics",
         "pip::torch-fidelity",
+        "pip::kornia",
     ]
     test_config = {"dataset": {"name": "ffhq_inpainting"}}
 
@@ -83,6 +85,10 @@ class Objective(BaseObjective):
         return missing is not None, missing
 
     def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None):
+        for name in ("n_samples", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"the objective's {name} must be 1 or more, got {value}")
         self.groups = groups or [[i] for i in range(len(images))]
         self.x_true, self.metrics, self.files = x_true, metrics, files
         self.prior = replace(prior, precision=self.precision or "float32", compile=bool(self.compile))
@@ -93,9 +99,9 @@ class Objective(BaseObjective):
         with torch.no_grad():
             measure = getattr(operator, "measure", operator.A)
             y = noise.sample(measure(x_true.double()), stream)
+        if isinstance(operator, Inpainting):
+            y = y * operator.mask  # hidden pixels carry no noise
         found = capabilities(operator, noise, prior, task)
-        if "mask" in found:
-            y = y * operator.mask
         m = count_observed(operator, y)
         self.problem = InverseProblem(operator, noise, y, task, m, tuple(images), capabilities=found)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 import urllib.request
 import zipfile
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tqdm import tqdm
 
 from benchmark_utils.hub import cache_folder, how_to_name, load_checkpoint, read_safetensors, sha256_of, user_path
 
@@ -164,15 +164,30 @@ def convert_archives(sources, converters, path):
 
 
 def fetch(url, path):
-    """Download a file; it appears under its name only when it is complete. Raises ConnectionError."""
+    """Download a file, going on where an earlier try broke off; it appears under its name only when it is complete.
+
+    Raises ConnectionError if the server is not reached or sends less than it says.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
+    done = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        with urllib.request.urlopen(url) as response, open(partial, "wb") as file:
-            shutil.copyfileobj(response, file)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            resumed = response.status == 206
+            size = int(response.headers["Content-Length"]) + done * resumed
+            with (
+                open(partial, "ab" if resumed else "wb") as file,
+                tqdm(desc=path.name, total=size, initial=done * resumed, unit="B", unit_scale=True) as bar,
+            ):
+                while block := response.read(2**20):
+                    file.write(block)
+                    bar.update(len(block))
+        if partial.stat().st_size != size:
+            raise OSError(f"{partial.stat().st_size:,} of {size:,} bytes came")
     except OSError as error:
         raise ConnectionError(
-            f"{url} could not be downloaded: run `benchopt prepare . --force` again with a network, or put the file "
-            f"at {path} ({error})"
+            f"{url} could not be downloaded: run `benchopt prepare . --force` again with a network (it resumes), or "
+            f"put the file at {path} ({error})"
         ) from error
     partial.replace(path)

@@ -107,16 +107,15 @@ def how_to_name(name):
 
 
 def user_files_state():
-    """What the user's paths point to, for the cache key: path, size and time of change.
+    """What the user's files are, for the cache key: path and time of change, of a folder also of the folders in it.
 
-    A folder changes when a file comes, goes or is replaced, not when one is overwritten in place.
+    The time of a folder changes when a file in it comes, goes or is replaced, not when one is overwritten in place.
     """
     state = {}
     for name in USER_PATHS:
-        path = user_path(name)
-        if path is not None:
-            found = path.stat() if path.exists() else None
-            state[name] = (str(path), found and (found.st_size, found.st_mtime_ns))
+        path = user_path(name) or data_home() / name
+        parts = sorted(folder for folder, *_ in os.walk(path)) if path.is_dir() else [str(path)]
+        state[name] = [(part, os.stat(part).st_mtime_ns if os.path.exists(part) else None) for part in parts]
     return state
 
 

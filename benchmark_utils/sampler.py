@@ -48,8 +48,8 @@ class PosteriorSampler(BaseSolver):
         benchopt parameters; a value ``None`` is looked up in ``PRESETS``.
     PRESETS : dict
         ``{(family, task): {parameter: value}}`` with ``"*"`` as wildcard, looked up parameter by parameter in
-        the order (family, task), (family, "*"), ("*", task), ("*", "*"); before these (preset, "*"), if the solver
-        has a parameter ``preset`` and it is set.
+        the order (family, task), (family, "*"), ("*", task), ("*", "*"); before these (preset, family), if the
+        solver has a parameter ``preset`` and it is set.
     needs : set of str
         Capabilities without which a problem is skipped, see ``benchmark_utils.problem.capabilities``.
     """
@@ -96,12 +96,12 @@ class PosteriorSampler(BaseSolver):
     def resolve_presets(self, family, task):
         """Give every parameter left at ``None`` its published setting.
 
-        Raises ValueError if the solver's PRESETS has no value for one, or has no preset of that name.
+        Raises ValueError if the solver's PRESETS has no value for one, or not that preset for the family.
         """
         preset = self._parameters.get("preset")
-        if preset is not None and (preset, "*") not in self.PRESETS:
-            raise ValueError(f"{self.name}: PRESETS has no preset {preset!r}")
-        keys = ((preset, "*"), (family, task), (family, "*"), ("*", task), ("*", "*"))
+        if preset is not None and (preset, family) not in self.PRESETS:
+            raise ValueError(f"{self.name}: PRESETS has no preset {preset!r} for {family}")
+        keys = ((preset, family), (family, task), (family, "*"), ("*", task), ("*", "*"))
         for name, value in self._parameters.items():
             if value is None:
                 found = [self.PRESETS[key][name] for key in keys if name in self.PRESETS.get(key, {})]

@@ -5,7 +5,10 @@ from benchmark_utils.operators.denoising import denoising
 
 
 class Dataset(BaseDataset):
-    """FFHQ faces with noise of standard deviation ``noise_std`` and nothing else."""
+    """FFHQ faces with noise of standard deviation ``noise_std`` and nothing else.
+
+    ``poisson_rate``, if set, replaces the Gaussian noise by photon counts (0.05 in the MGDM paper).
+    """
 
     name = "ffhq_denoising"
     parameters = {
@@ -13,6 +16,7 @@ class Dataset(BaseDataset):
         "first": [0],
         "n_images": [4],
         "noise_std": [0.3],
+        "poisson_rate": [None],
     }
 
     def prepare(self):

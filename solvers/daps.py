@@ -43,7 +43,7 @@ class Solver(PosteriorSampler):
     name = "daps"
     parameters = {name: [None] for name in PIXEL}
     test_config = {"n_levels": 3, "n_ode": 2, "n_inner": 2}
-    needs = {"differentiable"}
+    needs = {"differentiable", "gaussian"}
     # the released code's settings per task; step sizes of sr16, half and jpeg2 (not there) from MGDM's code
     PRESETS = {
         ("*", "*"): PIXEL,

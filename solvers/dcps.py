@@ -45,7 +45,7 @@ class Solver(PosteriorSampler):
     }
 
     def skip(self, problem, prior, **_):
-        if "linear" not in problem.capabilities and problem.task != "jpeg2":
+        if "linear" not in problem.capabilities and (problem.task != "jpeg2" or prior.is_latent):
             return True, f"{self.name} needs linear, or JPEG, which {problem.task} with {prior.name} has not"
         return super().skip(problem=problem, prior=prior)
 

@@ -8,6 +8,8 @@ from benchmark_utils.sampler import PosteriorSampler
 PAPER = {"n_steps": 100, "n_gibbs": 1, "n_denoise": 20, "tau": 10, "index_law": "uniform", "gradient_steps": (5, 20)}
 PAPER |= {"long_every": 0, "learning_rates": (0.01, 0.03), "early": 0.25, "late": 0.25, "noising": "forward"}
 PAPER |= {"variational": "log_variance", "preset": None}
+CHOICES = {"index_law": ("uniform", "near_zero"), "noising": ("forward", "bridge")}
+CHOICES |= {"variational": ("log_variance", "log_std")}
 
 
 class Solver(PosteriorSampler):
@@ -34,7 +36,8 @@ class Solver(PosteriorSampler):
     needs = {"differentiable"}
     PRESETS = {
         ("*", "*"): PAPER,
-        ("fast", "*"): {"n_steps": 25, "n_denoise": 5},  # chosen here, by scripts/mgdm_cost.py
+        # chosen here, by scripts/mgdm_cost.py
+        **{("fast", family): {"n_steps": 25, "n_denoise": 5} for family in ("ffhq", "imagenet", "gaussian")},
         ("imagenet", "*"): {"learning_rates": (0.03, 0.03)},  # released code; table 5 has the FFHQ rates
         ("ffhq", "phase_retrieval"): {"n_gibbs": 4},  # table 4; table 5 has 1
         ("ffhq_latent", "*"): {"gradient_steps": (3, 20), "long_every": 10},
@@ -46,6 +49,9 @@ class Solver(PosteriorSampler):
     def sample(self, problem, prior, noise):
         if self.n_steps < 4:
             raise ValueError(f"mgdm: n_steps must be 4 or more, got {self.n_steps}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"mgdm: {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         schedule, shape = prior.schedule, prior.event_shape
         # t_0 = 0 < ... < t_{K-1}: integer parts of linspace(0, T - 1)
         levels = torch.linspace(0, schedule.T - 1, self.n_steps, dtype=torch.float64).long().tolist()

@@ -41,7 +41,7 @@ class Solver(PosteriorSampler):
     name = "resample"
     parameters = {name: [None] for name in SETTINGS}
     test_config = {"n_steps": 6, "every": 2, "n_pixel": 3, "n_latent": 3, "dataset": {"name": "gaussian_latent"}}
-    needs = {"differentiable", "latent"}
+    needs = {"differentiable", "gaussian", "latent"}
     # gamma, iterations and tolerance of the MGDM paper's comparison; the released code has 40, 2000, 500 and 1e-3
     PRESETS = {
         ("*", "*"): SETTINGS,

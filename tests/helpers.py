@@ -11,6 +11,7 @@ from deepinv.physics import DecomposablePhysics
 
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
+from objective import Objective
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +39,14 @@ def fingerprint_problem(noise_std=0.2):
     y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
     found = capabilities(operator, noise, prior, "gaussian")
     return InverseProblem(operator, noise, y, "gaussian", 2, (0,), capabilities=found), prior
+
+
+def problem_of(dataset):
+    """The problem that the objective makes of a dataset with seed 0."""
+    objective = Objective.get_instance()
+    objective.get_seed = lambda **_: 0
+    objective.set_data(**dataset.get_data())
+    return objective.problem
 
 
 def draw(Solver, problem, prior, n_draws, seed=0, batch_size=None, **parameters):

@@ -271,8 +271,11 @@ def test_prior_of_other_signals_is_refused():
         images.ffhq_data(dataset("gaussian"), lambda shape: HDR(), task="hdr")
 
 
-def test_cache_key_sees_a_file_that_joins_the_users_folder(ffhq):
-    os.utime(ffhq, (0, 0))
+@pytest.mark.parametrize("place", [".", "Track01900/stems"])
+def test_cache_key_sees_a_file_that_joins_the_users_folder(ffhq, place):
+    folder = ffhq / place
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder, (0, 0))
     before = user_files_state()
-    (ffhq / "00000.png").touch()
+    (folder / "00000.png").touch()
     assert before != user_files_state() == user_files_state()

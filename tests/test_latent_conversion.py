@@ -5,7 +5,10 @@ Outputs agree within 1e-5, for images in units of their largest value.
 """
 
 import dataclasses
+import http.server
+import threading
 import zipfile
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -295,7 +298,7 @@ def test_no_network_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.delenv("FFHQ256_LATENT_PATH", raising=False)
     monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
 
-    def no_network(url):
+    def no_network(url, timeout):
         raise OSError("no route")
 
     monkeypatch.setattr(archives.urllib.request, "urlopen", no_network)
@@ -304,6 +307,41 @@ def test_no_network_is_a_clear_error(tmp_path, monkeypatch):
     with pytest.raises(ConnectionError, match="latent-diffusion/ffhq.zip could not be downloaded.*put the file"):
         PRIOR.weights.prepare()
     assert not list(tmp_path.rglob("*.zip"))
+
+
+@pytest.fixture
+def server():
+    """A server of 3 MB whose first answer breaks off after 1 MB; ``asked`` lists the first bytes it was asked for."""
+    content = bytes(range(256)) * 12000
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        asked = []
+
+        def do_GET(self):
+            first = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            self.asked.append(first)
+            self.send_response(206 if first else 200)
+            self.send_header("Content-Length", len(content) - first)
+            self.end_headers()
+            self.wfile.write(content[first:] if len(self.asked) > 1 else content[:1_000_000])
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}/a.zip", content=content, asked=Handler.asked)
+        server.shutdown()
+
+
+def test_download_that_breaks_off_is_no_archive_and_is_taken_up_again(server, tmp_path):
+    path = tmp_path / "a.zip"
+    with pytest.raises(ConnectionError, match="a.zip could not be downloaded.*1,000,000 of 3,072,000 bytes came"):
+        archives.fetch(server.url, path)
+    assert not path.exists()
+    archives.fetch(server.url, path)
+    assert path.read_bytes() == server.content and server.asked == [0, 1_000_000]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # table 8 of the MGDM paper

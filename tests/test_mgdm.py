@@ -139,8 +139,14 @@ def test_fast_preset_costs_less_and_yields_to_parameters_that_are_given():
 
 def test_unknown_preset_is_refused():
     problem, prior = fingerprint_problem()
-    with pytest.raises(ValueError, match="mgdm: PRESETS has no preset 'faster'"):
+    with pytest.raises(ValueError, match="mgdm: PRESETS has no preset 'faster' for gaussian"):
         MGDM.get_instance(preset="faster").set_objective(problem, prior, 2, 0)
+
+
+@pytest.mark.parametrize("name", ["index_law", "noising", "variational"])
+def test_unknown_options_are_refused(name):
+    with pytest.raises(ValueError, match=f"mgdm: {name} must be one of .*, got 'Forward'"):
+        draw(MGDM, *fingerprint_problem(), 1, **{name: "Forward"})
 
 
 @pytest.mark.slow

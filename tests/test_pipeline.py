@@ -23,6 +23,7 @@ from benchmark_utils import hub
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.priors.latent import Autoencoder
+from benchmark_utils.priors.pipeline import Pipeline
 from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
 from benchmark_utils.provenance import weights
 from datasets.ffhq_inpainting import Dataset as FFHQInpainting
@@ -165,6 +166,45 @@ def test_folder_saved_and_loaded_by_id_gives_identical_samples(ldm, tmp_path, mo
     assert torch.equal(*samples) and samples[0].std() > 0.1
 
 
+def test_an_interrupted_download_is_taken_up_again(ldm, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
+    pipeline = Pipeline("someone/small-ldm")
+
+    def breaks_off(name, local_dir, allow_patterns):
+        local_dir.mkdir(parents=True)
+        shutil.copy(Path(ldm) / "model_index.json", local_dir)
+        raise OSError("connection lost")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", breaks_off)
+    with pytest.raises(ConnectionError, match="connection lost"):
+        pipeline.prepare()
+    with pytest.raises(FileNotFoundError, match="no complete pipeline"):
+        pipeline.require()
+    copy = functools.partial(shutil.copytree, ldm, dirs_exist_ok=True)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, local_dir, **_: copy(local_dir))
+    pipeline.prepare()
+    assert pipeline.load("cpu").event_shape == (3, 16, 16)
+
+
+def test_autoencoder_from_before_the_scaling_factor_was_written(tmp_path):
+    """Its latents are what the U-Net was trained on: no factor. With the key, it is the key's."""
+    folder = save_ldm(tmp_path / "a+b", vq_model())  # nor is a plus sign in a folder's name an option
+    z = random_normal(1, 3, 16, 16)
+    scaled = Prior.of(folder).load().decode(z * 0.5)
+    path = Path(folder) / "vqvae" / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("scaling_factor") == 0.5
+    path.write_text(json.dumps(config))
+    assert torch.equal(Pipeline(folder).load("cpu").decode(z), scaled)
+
+
+def test_network_without_its_size_is_refused(ldm, tmp_path):
+    path = Path(shutil.copytree(ldm, tmp_path / "copy")) / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sample_size": None}))
+    with pytest.raises(ValueError, match="unet/config.json has no sample_size"):
+        Prior(str(tmp_path / "copy")).event_shape  # noqa: B018
+
+
 def test_hub_without_network_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -304,5 +344,5 @@ def test_other_schedules_are_refused(broken):
 def test_unknown_names_say_what_is_known(tmp_path):
     with pytest.raises(ValueError, match="unknown prior 'nobody'.*faces64_latent.*Hugging Face hub or the path"):
         _ = Prior("nobody").spec
-    with pytest.raises(FileNotFoundError, match="there is no pipeline in .*benchopt prepare"):
+    with pytest.raises(FileNotFoundError, match="there is no complete pipeline in .*benchopt prepare"):
         Prior(str(tmp_path)).weights.require()

@@ -11,6 +11,8 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from helpers import ROOT, draw
 from test_invariance import SOLVERS, problem_of, suitable_problem
+from test_observations import CASES as TASKS
+from test_observations import observed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark_utils.operators.inpainting import inpainting
@@ -106,6 +108,27 @@ def test_transfers_do_not_grow_with_the_number_of_steps(name, monkeypatch):
     if name in DECIDES_BY_VALUES or name in NOT_OURS:
         pytest.skip(DECIDES_BY_VALUES.get(name, "the loop is deepinv's"))
     assert growth(Solver, *suitable_problem(Solver), monkeypatch) == 0
+
+
+@pytest.mark.parametrize(
+    "name, parameter, value", [*TASKS, ("jpeg", "codec", "real"), ("super_resolution", "kind", "bicubic")]
+)
+def test_likelihood_of_an_image_task_reads_no_value_on_the_host(name, parameter, value):
+    x_true, problem = observed(name, parameter, value, prior="faces64")
+    problem.log_likelihood(x_true)  # what is made once
+    x = x_true.requires_grad_()
+    with HostReads() as reads:
+        torch.autograd.grad(problem.log_likelihood(x).sum(), x)
+    assert reads.count == 0 or name == "jpeg" and reads.count == 4  # kornia checks the quality, which is on the host
+
+
+@pytest.mark.parametrize("name", ["faces64", "faces64_latent"])
+def test_network_and_decoder_read_no_value_on_the_host(name):
+    prior = Prior(name).load()
+    x = torch.randn(2, *prior.event_shape, requires_grad=True)
+    with HostReads() as reads:
+        torch.autograd.grad(prior.encode(prior.decode(prior.denoise(x, 400))).sum(), x)
+    assert reads.count == 0
 
 
 def item(x):

@@ -78,7 +78,7 @@ class JPEG(Physics):
         return np.array(Image.open(file))
 
     def A(self, x, **_):
-        quality = torch.full((1,), float(self.quality), dtype=x.dtype, device=x.device)
+        quality = torch.full((1,), float(self.quality), dtype=x.dtype)  # on the CPU, since kornia checks its value
         return 2 * jpeg_codec_differentiable((x + 1) / 2, quality) - 1
 
 

@@ -73,7 +73,7 @@ class Prior:
 
         ``"ffhq256_latent+checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``.
         """
-        name, *options = text.split("+")
+        name, *options = [text] if Path(text).is_dir() else text.split("+")
         return cls(name, tuple((option, True) for option in options))
 
     @property

@@ -13,6 +13,7 @@ from benchmark_utils.hub import cache_folder, note_read
 from benchmark_utils.priors.latent import Autoencoder, DiffusersPrior
 from benchmark_utils.schedule import NoiseSchedule
 
+COMPLETE = ".complete"  # in the folder of a download that was not interrupted
 AUTOENCODERS = "VQModel", "AutoencoderKL"
 PREDICTIONS = "epsilon", "v_prediction", "sample"
 
@@ -38,18 +39,22 @@ class Pipeline:
     def folder(self):
         return Path(self.name).expanduser() if is_folder(self.name) else cache_folder() / self.name.replace("/", "--")
 
+    def is_here(self):
+        """Whether all files are: a download is finished, or the folder is the user's."""
+        return (self.folder / ("model_index.json" if is_folder(self.name) else COMPLETE)).exists()
+
     def require(self):
         """Raise FileNotFoundError, saying what to do, if the pipeline is not on this machine."""
-        if not (self.folder / "model_index.json").exists():
+        if not self.is_here():
             raise FileNotFoundError(
-                f"there is no pipeline in {self.folder}: run `benchopt prepare . --force -d "
+                f"there is no complete pipeline in {self.folder}: run `benchopt prepare . --force -d "
                 f'"DATASET[prior={self.name}]"` to fetch https://huggingface.co/{self.name}, or give the path of a '
                 "folder with model_index.json as prior"
             )
 
     def prepare(self):
         """Fetch what is not there yet; raises ConnectionError if that fails."""
-        if is_folder(self.name) or (self.folder / "model_index.json").exists():
+        if is_folder(self.name) or self.is_here():
             return
         from huggingface_hub import snapshot_download
 
@@ -60,6 +65,7 @@ class Pipeline:
                 f"the pipeline {self.name} could not be downloaded from https://huggingface.co/{self.name}: check its "
                 f"name and run `benchopt prepare . --force` again with a network ({error})"
             ) from error
+        (self.folder / COMPLETE).touch()
 
     @property
     def parts(self):
@@ -89,7 +95,9 @@ class Pipeline:
     @property
     def event_shape(self):
         unet = self.config("unet")
-        size = unet["sample_size"]
+        size = unet.get("sample_size")
+        if size is None:
+            raise ValueError(f"{self.folder / 'unet' / 'config.json'} has no sample_size: add it")
         return (unet["in_channels"], *((size, size) if isinstance(size, int) else size))
 
     @property
@@ -119,7 +127,8 @@ class Pipeline:
             model = self.network("vqvae")
             if model.config.get("shift_factor"):
                 raise ValueError(f"{self.folder}: autoencoders with a shift_factor are not implemented")
-            scale = model.config.scaling_factor
+            # files older than this key were made for latents as they are; diffusers would assume Stable Diffusion's
+            scale = self.config("vqvae").get("scaling_factor", 1.0)
             autoencoder = Autoencoder(model, scale=scale, force_not_quantize=self.force_not_quantize)
         shapes = self.event_shape, self.signal_shape
         return DiffusersPrior(unet, schedule, prediction, *shapes, device, autoencoder, self.checkpoint)
@@ -134,7 +143,10 @@ class Pipeline:
                 self.folder / part, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
             )
         except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(f"the weights of {part} in {self.folder} are missing or damaged ({error})") from error
+            raise ValueError(
+                f"the weights of {part} in {self.folder} are missing or damaged: delete the folder and fetch it again "
+                f"({error})"
+            ) from error
         if found["missing_keys"]:  # diffusers would go on with random numbers
             raise ValueError(f"the weights of {part} in {self.folder} lack {', '.join(found['missing_keys'][:3])}")
         for path in weight_files(self.folder / part):
@@ -156,4 +168,4 @@ def read_json(path):
     try:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is missing or damaged: fetch the pipeline again ({error})") from error
+        raise ValueError(f"{path} is missing or damaged: delete the folder and fetch it again ({error})") from error
