@@ -13,6 +13,7 @@ from benchmark_utils.hub import asset, data_home, how_to_name, user_path
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.operators.stem_sum import StemSum
 from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors.slakh_gaussian import SIGMA_MIN
 from benchmark_utils.problem import NoNoise
 from benchmark_utils.rng import stream_seed
 
@@ -184,9 +185,13 @@ def draw_tracks(prior, chunks):
 
 
 def audio_prior(name, length, sigma_max):
-    """Handle of a prior of four stems; raises ValueError for another one."""
+    """Handle of a prior of four stems; raises ValueError for another one, a length below 1 or too low a sigma_max."""
     if Prior(name).family != "audio":
         raise ValueError(f"prior={name} is no prior of four stems: use slakh_gaussian, slakh_msdm or slakh_isdm")
+    if length < 1:
+        raise ValueError(f"chunk_length must be 1 or more, got {length}")
+    if sigma_max <= SIGMA_MIN:
+        raise ValueError(f"sigma_max must be above {SIGMA_MIN}, got {sigma_max}")
     return Prior(name, (("length", length), ("sigma_max", float(sigma_max))))
 
 

@@ -50,6 +50,11 @@ class Solver(PosteriorSampler):
     def sample(self, problem, prior, noise):
         if self.likelihood not in ("dirac", "gaussian"):
             raise ValueError(f"msdm: likelihood must be 'dirac' or 'gaussian', got {self.likelihood!r}")
+        for name in ("n_steps", "n_rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"msdm: {name} must be 1 or more, got {getattr(self, name)}")
+        if self.source not in range(4):
+            raise ValueError(f"msdm: source must be 0, 1, 2 or 3, got {self.source}")
         levels = [*self.grid(), 0.0]
         extra = min(self.churn / self.n_steps, math.sqrt(2) - 1)
         x = levels[0] * noise.normal(*prior.event_shape)

@@ -445,6 +445,8 @@ def test_tracks_and_chunks_of_the_dataset(trees):
         ({"tracks": 1902}, "Track01902 has 0 chunks of 262144 samples"),
         ({"chunk_length": 2048, "chunks": 200}, "has 128 chunks of 2048 samples, but chunks 200 to 200"),
         ({"prior": "faces64"}, "faces64 is no prior of four stems"),
+        ({"chunk_length": 0}, "chunk_length must be 1 or more, got 0"),
+        ({"sigma_max": -1}, "sigma_max must be above 0.0005, got -1"),
         ({"prior": "slakh_msdm", "chunk_length": 10_000}, "multiple of 8192"),
     ],
 )
@@ -641,6 +643,9 @@ def test_msdm_dirac_keeps_the_sum_and_is_refused_elsewhere():
     assert problem.residual(samples[:, 0]).square().mean().sqrt() < 2e-4  # the last noise level is 1e-4
     with pytest.raises(ValueError, match="likelihood must be"):
         draw(MSDM, problem, handle, 1, likelihood="laplace")
+    for name, value in {"n_steps": 0, "n_rounds": 0, "source": 4}.items():
+        with pytest.raises(ValueError, match=f"msdm: {name} must be .*, got {value}"):
+            draw(MSDM, problem, handle, 1, **{name: value})
     skipped, reason = MSDM.get_instance().skip(problem_of_an_image(problem), handle)
     assert skipped and "separation" in reason
 

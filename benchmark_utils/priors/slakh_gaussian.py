@@ -20,6 +20,7 @@ from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.rng import stream_seed
 from benchmark_utils.schedule import NoiseSchedule
 
+SIGMA_MIN = 5e-4  # of the first level
 MDCT_HOP = 512
 NOTE = 0.25  # seconds: eighth notes at 120 beats per minute
 BAR = 8  # notes
@@ -29,7 +30,7 @@ REST_LEVEL = 1e-6  # power of a resting stem
 
 def audio_schedule(sigma_max):
     """1000 levels from 5e-4 to ``sigma_max``, rho 3: with 20 the table of MGDM for audio, https://arxiv.org/abs/2502.03332."""
-    return NoiseSchedule.karras(5e-4, sigma_max, 3)
+    return NoiseSchedule.karras(SIGMA_MIN, sigma_max, 3)
 
 
 class StemGaussian(LoadedPrior):
