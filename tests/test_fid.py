@@ -11,6 +11,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from benchmark_utils import fid
 from benchmark_utils.results import tasks
 from benchmark_utils.tables import leaderboard
+from datasets.ffhq_inpainting import Dataset as FFHQInpainting
+from objective import Objective
 
 
 @pytest.fixture
@@ -70,6 +72,24 @@ def test_without_a_network_there_is_a_notice(monkeypatch, fresh):
     monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", unreachable)
     with pytest.warns(UserWarning, match="FID is left out.*no route"):
         assert fid.features(pictures(0)) is None
+
+
+def test_the_objective_keeps_the_features_of_truths_and_first_draws(monkeypatch):
+    """With the mean colour in the network's place."""
+    monkeypatch.setattr(fid, "inception", lambda: lambda images: images.double().mean((2, 3)))
+    dataset = FFHQInpainting.get_instance(mask="half", n_images=3)
+    x_true = dataset.get_data()["x_true"]
+    samples = torch.stack([x_true.flip(0), x_true], 1)  # the first draw of each image is another face
+    for fid_asked, n_features in ((True, 3), (None, 0)):
+        objective = Objective.get_instance(fid=fid_asked)
+        objective.get_seed = lambda **_: 0
+        objective.set_data(**dataset.get_data())
+        kept = objective.save_final_results(samples=samples)
+        assert len(kept.get("truth_features", ())) == len(kept.get("sample_features", ())) == n_features
+        if fid_asked:
+            colours = (x_true.double().mean((2, 3)) + 1) * 127.5
+            np.testing.assert_allclose(kept["truth_features"], colours, atol=0.1)
+            np.testing.assert_allclose(kept["sample_features"], colours.flip(0), atol=0.1)
 
 
 def test_the_leaderboard_has_the_fid_of_all_shards():
