@@ -1,17 +1,10 @@
-from benchopt import BasePlot
-
 from benchmark_utils import results, tables
+from benchmark_utils.table_plot import TablePlot
 
 
-class Plot(BasePlot):
+class Plot(TablePlot):
     """Mean rank of every solver over the tasks, with its bootstrap interval."""
 
     name = "overall"
-    type = "table"
-    options = {"tasks": lambda df: list(results.comparisons(df))}
-
-    def plot(self, df, tasks):
-        return tables.page_table(tables.overall(df, tasks))[1]
-
-    def get_metadata(self, df, tasks):
-        return tables.page_table(tables.overall(df, tasks))[0]
+    options = {"task": lambda df: list(results.comparisons(df))}
+    table = staticmethod(tables.overall)
