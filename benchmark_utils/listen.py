@@ -16,7 +16,7 @@ import soundfile
 import torch
 from benchopt.results import read_results
 
-from benchmark_utils import results
+from benchmark_utils import pictures, results
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 
 KEPT_LENGTH = 2**18  # 12 seconds: about 1.5 MB for truth and sample of one cell
@@ -82,25 +82,29 @@ def player(signal, gain):
 
 
 def task_html(df, task):
-    """The players of a task: mixture and truth, then each method from best to worst."""
+    """The players of one track of a task, the same for all: mixture, truth, and the methods as in the leaderboard."""
     rows = results.rows_of(df, task)
-    summary, first = results.scores(rows), results.headline(rows)
-    has_audio = [isinstance(cell, dict) and "sample_audio" in cell for cell in rows["final_results"]]
-    cells = rows[has_audio].drop_duplicates("solver_name").set_index("solver_name")["final_results"]
-    if cells.empty:
+    first = results.headline(rows)
+    stored = pictures.stored(df, task)
+    if not any("sample_audio" in cell for cell in stored.values()):
         return ""
-    order = [solver for solver in results.ranking(summary, first) if solver in cells.index]
-    truth = decode(cells.iloc[0]["truth_audio"])
-    signals = {"truth": truth} | {solver: decode(cells[solver]["sample_audio"]) for solver in order}
+    track = {solver: found.iloc[0] for solver, found in pictures.rows_of_cells(df, task).items()}
+    truth = decode(next(iter(stored.values()))["truth_audio"])
+    signals = {"truth": truth} | {solver: decode(cell["sample_audio"]) for solver, cell in stored.items()}
     gain = LOUDEST / max(np.abs(truth.sum(0)).max(), *(np.abs(stems).max() for stems in signals.values()))
     heading = "".join(f"<th>{stem}</th>" for stem in STEMS)
     body = [f"<tr><td>mixture</td><td></td><td colspan=4>{player(truth.sum(0), gain)}</td></tr>"]
     for name, stems in signals.items():
-        measured = "" if name == "truth" else html.escape(str(summary[name][first]))
+        score = "" if name == "truth" else track[name][f"objective_{first}"]
+        measured = "" if name == "truth" else f"{score:.{results.count_decimals(score)}f}"
         cells_html = "".join(f"<td>{player(stem, gain)}</td>" for stem in stems)
         body.append(f"<tr><td>{html.escape(name)}</td><td>{measured}</td>{cells_html}</tr>")
-    label = html.escape(results.metric(first).label)
-    return f"<h2>{html.escape(task)}</h2><table><tr><th></th><th>{label}</th>{heading}</tr>{''.join(body)}</table>"
+    label = html.escape(pictures.score_label(rows, first))
+    file = html.escape(next(iter(track.values()))["objective_file"])
+    seconds = truth.shape[1] / SAMPLE_RATE
+    note = f"<p>{file}: its first {seconds:.1f} s to hear, the score of all that was separated of it.</p>"
+    table = f"<table><tr><th></th><th>{label}</th>{heading}</tr>{''.join(body)}</table>"
+    return f"<h2>{html.escape(task)}</h2>{note}{table}"
 
 
 def main(arguments=None):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from benchmark_utils.results import (
@@ -31,6 +32,8 @@ VIEWS = {
 AT_WHITE = 0.5
 MAP_LEVELS = 32  # colours of a map: fewer bytes
 ZOOM = 3
+CELL = ["dataset_name", "objective_name", "solver_name", "idx_rep"]
+SEVERAL_SAMPLES = {"spread", "si_sdri_mean"}  # scores that only several samples have
 
 
 class Picture(NamedTuple):
@@ -41,38 +44,52 @@ class Picture(NamedTuple):
 
 
 @once_per_frame
-def _picture_cells(df):
-    """One row per (task, solver): the cell whose pictures are shown."""
+def picture_cells(df):
+    """One row per (task, solver): the cell whose pictures are shown, and whose sound is heard."""
     if "final_results" not in df:
         return df.iloc[:0]
     cells = df[df["final_results"].notna() & (df["idx_rep"] == df["idx_rep"].min())]
     # a CSV file holds but a text of them
     cells = cells[np.array([isinstance(value, dict) for value in cells["final_results"]], dtype=bool)]
-    keep = cells["idx_rep"] < 0
+    chosen = [cells[:0]]
     for task in tasks(cells):
         rows = rows_of(cells, task)
         # the same images for everyone: the shard that most solvers have
         shard = rows.groupby("dataset_name", sort=False)["solver_name"].nunique().idxmax()
-        keep |= (cells["dataset_name"] == shard) & cells["objective_name"].isin(rows["objective_name"])
-    return cells[keep]
+        chosen.append(rows[rows["dataset_name"] == shard].drop_duplicates("solver_name"))
+    return pd.concat(chosen)
+
+
+def score_label(rows, name):
+    """Label of a score of one image, which is a mean where several samples of it were drawn."""
+    several = not SEVERAL_SAMPLES.isdisjoint(metrics_of(rows))
+    return f"mean {metric(name).label}" if several else metric(name).label
 
 
 def picture_tasks(df):
     """Tasks that have pictures; one placeholder where a run has none."""
-    return tasks(_picture_cells(df)) or [NO_PICTURES]
+    return tasks(picture_cells(df)) or [NO_PICTURES]
 
 
 def _picture_sizes(cells):
-    """(images per task, reduction factor) that keep all pictures of a run within ``PICTURE_BUDGET``."""
-    pixels = 0
+    """(images per task, reduction factor) that keep all pictures of a run within ``PICTURE_BUDGET``.
+
+    All stems of a signal are shown, however many pictures that are.
+    """
+    of_images = of_stems = 0
     for task in tasks(cells):
         rows = rows_of(cells, task)
-        _, height, width = rows["final_results"].iloc[0]["truth"].shape[:3]
-        pixels += (len(rows) + 2) * height * width
+        stored = rows["final_results"].iloc[0]
+        n, height, width = stored["truth"].shape[:3]
+        pixels = (len(rows) + 2) * height * width
+        if "stems" in stored:
+            of_stems += n * pixels
+        else:
+            of_images += pixels
     reduction = 1
-    while pixels / reduction**2 > PICTURE_BUDGET:
+    while (of_images + of_stems) / reduction**2 > PICTURE_BUDGET:
         reduction += 1
-    return max(1, int(PICTURE_BUDGET // pixels)), reduction
+    return max(1, (PICTURE_BUDGET - of_stems) // max(1, of_images)), reduction
 
 
 def displayable(array):
@@ -103,10 +120,34 @@ def _picture(label, array, height, width, reduction, window=None):
 
 
 def title(df, task, view):
-    """The task and what a view shows; that there is one sample per image, where a spread needs several."""
-    if view == "spread" and task != NO_PICTURES and not pictures(df, task, view)[0]:
-        return f'{task}: no spread, since each image has one sample; draw several with -o "*[n_samples=8]"'
-    return task + VIEWS[view]
+    """The task and what a view shows, or why there is no spread."""
+    if task == NO_PICTURES or stored(df, task, view):
+        return task + VIEWS[view]
+    if any("stems" in cell for cell in stored(df, task).values()):
+        return f"{task}: no spread, which is kept of images only"
+    return f'{task}: no spread, since each image has one sample; draw several with -o "*[n_samples=8]"'
+
+
+def stored(df, task, view="reconstructions"):
+    """``{solver: what its cell stored}`` of the solvers that a view shows, in the order of the leaderboard."""
+    if task not in tasks(picture_cells(df)):
+        return {}
+    cells = rows_of(picture_cells(df), task).set_index("solver_name")["final_results"]
+    rows = rows_of(df, task)
+    order = [solver for solver in ranking(scores(rows), headline(rows)) if solver in cells.index]
+    return {solver: cells[solver] for solver in order if view != "spread" or "spread" in cells[solver]}
+
+
+def rows_of_cells(df, task):
+    """``{solver: the rows of its cell}``, of which the i-th belongs to what is stored i-th."""
+    found = rows_of(df, task).merge(rows_of(picture_cells(df), task)[CELL])
+    return dict(list(found.groupby("solver_name")))
+
+
+def n_columns(df, task, view):
+    """Number of columns of the grid of :func:`pictures`: rows of about the same length."""
+    n_pictures = len(stored(df, task, view)) + 2
+    return math.ceil(n_pictures / math.ceil(n_pictures / PICTURE_COLUMNS))
 
 
 def heat(values, at_white):
@@ -131,49 +172,37 @@ def zoom_window(error):
 
 
 def pictures(df, task, view="reconstructions"):
-    """(list of :class:`Picture`, number of columns): per image the truth, the observation and every solver.
+    """A list of :class:`Picture`: per image or stem the truth, the observation and every solver.
 
     ``view`` is a key of ``VIEWS``: with "error" and "spread" a solver's picture is that map instead of its sample.
     """
-    if task == NO_PICTURES:
-        return [], 1
-    all_cells = _picture_cells(df)
-    n_images, reduction = _picture_sizes(all_cells)
-    cells = rows_of(all_cells, task).set_index("solver_name")
+    cells = stored(df, task, view)
+    if not cells:
+        return []
+    n_images, reduction = _picture_sizes(picture_cells(df))
     rows = rows_of(df, task)
-    first = headline(rows)
-    order = [solver for solver in ranking(scores(rows), first) if solver in cells.index]
-    if view == "spread":
-        order = [solver for solver in order if "spread" in cells.loc[solver, "final_results"]]
-        if not order:
-            return [], 1
-    label = f"mean {metric(first).label}" if "spread" in metrics_of(rows) else metric(first).label
-    # the i-th stored picture belongs to the i-th row of its cell
-    shown = rows[rows["dataset_name"].isin(cells["dataset_name"]) & rows["idx_rep"].isin(cells["idx_rep"])]
-    by_solver = {solver: group for solver, group in shown.groupby("solver_name")}
-    stored = {solver: cells.loc[solver, "final_results"] for solver in order}
-    truths, observations = stored[order[0]]["truth"], stored[order[0]]["observation"]
+    by_solver = rows_of_cells(df, task)
+    best = next(iter(cells))
+    truths, observations, stems = cells[best]["truth"], cells[best]["observation"], cells[best].get("stems")
     height, width = truths.shape[1:3]
-    n_pictures = len(order) + 2
-    n_columns = math.ceil(n_pictures / math.ceil(n_pictures / PICTURE_COLUMNS))  # rows of about the same length
-    grid = []
-    for i in range(min(n_images, len(truths))):
-        row = 0 if "stems" in stored[order[0]] else i  # the pictures of stems are those of one signal
-        image = by_solver[order[0]]["objective_image"].iloc[row]
-        name = stored[order[0]]["stems"][i] if "stems" in stored[order[0]] else f"image {image}"
-        errors = {solver: absolute_error(stored[solver]["sample"][i], truths[i]) for solver in order}
+    columns, grid = n_columns(df, task, view), []
+    for i in range(len(truths) if stems is not None else min(n_images, len(truths))):
+        # the pictures of stems are those of the first signal
+        row, shown = (0, f"si_sdri_{stems[i]}") if stems is not None else (i, headline(rows))
+        name = stems[i] if stems is not None else f"image {by_solver[best]['objective_image'].iloc[row]}"
+        errors = {solver: absolute_error(cell["sample"][i], truths[i]) for solver, cell in cells.items()}
         named = [(f"{name}: truth", truths[i]), ("observation", observations[i])]
-        for solver in order:
-            score = by_solver[solver][f"objective_{first}"].iloc[row]
-            text = f"{solver}: {label} {score:.{count_decimals(score)}f}"
-            picture = stored[solver]["sample"][i]
+        for solver, cell in cells.items():
+            score = by_solver[solver][f"objective_{shown}"].iloc[row]
+            text = f"{solver}: {score_label(rows, shown)} {score:.{count_decimals(score)}f}"
+            picture = cell["sample"][i]
             if view == "error":
                 text, picture = f"{solver}: mean {errors[solver].mean():.3f}", heat(errors[solver], AT_WHITE)
             elif view == "spread":
-                spread = stored[solver]["spread"][i] / 255
+                spread = cell["spread"][i] / 255
                 text, picture = f"{solver}: mean {spread.mean():.3f}", heat(spread, AT_WHITE)
             named.append((text, picture))
         window = zoom_window(sum(errors.values())) if view == "zoom" else None
         grid += [_picture(text, array, height, width, reduction, window) for text, array in named]
-        grid += [Picture("", None)] * (-len(named) % n_columns)
-    return grid, n_columns
+        grid += [Picture("", None)] * (-len(named) % columns)
+    return grid

@@ -14,8 +14,8 @@ class Plot(BasePlot):
         return [
             # benchopt multiplies by 255 and truncates: half a level keeps every value
             {"image": None if pixels is None else (pixels + 0.5) / 255, "label": tables.breakable(label)}
-            for label, pixels in pictures.pictures(df, task, view)[0]
+            for label, pixels in pictures.pictures(df, task, view)
         ]
 
     def get_metadata(self, df, task, view):
-        return {"title": pictures.title(df, task, view), "ncols": pictures.pictures(df, task, view)[1]}
+        return {"title": pictures.title(df, task, view), "ncols": pictures.n_columns(df, task, view)}

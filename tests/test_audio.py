@@ -885,8 +885,12 @@ def test_the_page_of_players(tmp_path, monkeypatch):
     assert stored["sample"].shape == (4, 128, 257, 1) and stored["sample"].dtype == np.uint8
     truth = torch.cat(list(objective.x_true), 1)
     np.testing.assert_allclose(listen.decode(stored["truth_audio"]), truth, atol=2**-15)
-    grid, n_columns = pictures.pictures(frame, "slakh2100")
+    grid = pictures.pictures(frame, "slakh2100")
+    n_columns = pictures.n_columns(frame, "slakh2100", "reconstructions")
     assert n_columns == 4 and [picture.label for picture in grid[::4]] == [f"{stem}: truth" for stem in STEMS]
+
+    assert grid[3].label == f"mixture: SI-SDRi bass {frame['objective_si_sdri_bass'][1]:.3f}"
+    assert pictures.title(frame, "slakh2100", "spread") == "slakh2100: no spread, which is kept of images only"
 
     monkeypatch.setattr(listen, "read_results", lambda path: frame)
     listen.main([str(tmp_path / "run.parquet")])
@@ -896,6 +900,27 @@ def test_the_page_of_players(tmp_path, monkeypatch):
     samples, rate = soundfile.read(io.BytesIO(wav))
     assert rate == SAMPLE_RATE and len(samples) == 32_768
     assert np.corrcoef(samples, truth[0])[0, 1] > 0.9999
+
+
+def test_all_players_are_of_one_track_with_its_score():
+    """Shards in another order for the second solver: its sound must be of the first one's track."""
+    rows = []
+    for solver, tracks, gain in (("a", (1876, 1901), 1.0), ("b", (1901, 1876), 0.5)):
+        for track in tracks:
+            signal = torch.full((4, 4096), track / 4000)
+            stored = listen.kept(signal, gain * signal)
+            row = {"solver_name": solver, "dataset_name": f"slakh2100[tracks={track}-{track + 24}]", "idx_rep": 0}
+            row |= {"objective_name": "posterior", "objective_headline": "si_sdri_all", "objective_task": "separation"}
+            row |= {"objective_image": 1000 * track, "objective_file": f"Track0{track}", "final_results": stored}
+            rows.append(row | {"objective_si_sdri_all": gain * (track - 1875)})
+    frame = pd.DataFrame(rows)
+    page = listen.task_html(frame, "slakh2100")
+    assert "Track01876" in page and "Track01901" not in page
+    assert "<td>a</td><td>1.000</td>" in page and "<td>b</td><td>0.500</td>" in page
+    players = [part.split('"')[0] for part in page.split("base64,")[1:]]
+    levels = [np.abs(soundfile.read(io.BytesIO(base64.b64decode(player)))[0]).max() for player in players]
+    mixture, truth, a, b = levels[0], levels[1], levels[5], levels[9]
+    np.testing.assert_allclose([mixture, a, b], [4 * truth, truth, truth / 2], rtol=1e-3)
 
 
 FULL_SIZE = """
