@@ -4,17 +4,32 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark_utils.results import Score, headline, interval_note, metric, per_image, ranking, rows_of, scores
+from benchmark_utils.results import (
+    Score,
+    headline,
+    interval_note,
+    metric,
+    oracles,
+    per_image,
+    ranking,
+    rows_of,
+    scores,
+)
 from benchmark_utils.tables import heading
 
 COST_AXES = {
     "NFE + VJP": ("denoiser evaluations + backward passes per sample", ("nfe", "vjp")),
     "seconds": ("seconds per image", ("seconds_per_image",)),
 }
+FRONT_LABEL = "Pareto front (NFE > 0, no oracle)"
 
 
 class Point(NamedTuple):
-    """A solver in the plane of cost and quality; ``on_front``: no other is at once as good and as cheap."""
+    """A solver in the plane of cost and quality; ``on_front``: no other is at once as good and as cheap.
+
+    Oracles are not on the front, nor are solvers that never call the denoiser: silence, filters, exact posteriors and
+    supervised networks would leave no sampler there.
+    """
 
     solver: str
     cost: float
@@ -45,11 +60,13 @@ def tradeoff(df, task, axis):
     direction = metric(first).direction
     measured = {solver: row for solver, row in summary.items() if first in row and not np.isnan(row[first].mean)}
     cost = {solver: sum(row[name].mean for name in COST_AXES[axis][1]) for solver, row in measured.items()}
-    best_so_far, points = -np.inf, []
+    informed, best_so_far, points = oracles(rows), -np.inf, []
     for solver in sorted(measured, key=lambda s: (cost[s], -direction * measured[s][first].mean)):
         quality = measured[solver][first]
-        on_front = direction * quality.mean > best_so_far
-        best_so_far = max(best_so_far, direction * quality.mean)
+        competes = measured[solver]["nfe"].mean > 0 and solver not in informed
+        on_front = competes and direction * quality.mean > best_so_far
+        if competes:
+            best_so_far = max(best_so_far, direction * quality.mean)
         points.append(Point(solver, cost[solver], quality, on_front))
     return points
 

@@ -123,8 +123,10 @@ def tradeoff_chart(df, task, axis):
         score = f"{point.solver}: {point.quality}"
         axes.errorbar(x, point.quality.mean, half_width, linestyle="", capsize=3, label=score, **style)
     front = [point for point in points if point.on_front]
-    positions = [charts.log_position(point.cost, axis) for point in front]
-    axes.plot(positions, [p.quality.mean for p in front], "o-", mfc="none", ms=11, color="0.5", label="Pareto front")
+    if front:
+        positions = [charts.log_position(point.cost, axis) for point in front]
+        heights = [point.quality.mean for point in front]
+        axes.plot(positions, heights, "o-", mfc="none", ms=11, color="0.5", label=charts.FRONT_LABEL)
     axes.set_xscale("log")
     axes.margins(x=0.1)
     axes.grid(alpha=0.3)
@@ -160,10 +162,10 @@ def picture_html(label, pixels):
 
 def pictures_html(df, task, view):
     """One view of the reconstructions, nothing where a run has no spread."""
-    grid, n_columns = pictures.pictures(df, task, view)
+    grid = pictures.pictures(df, task, view)
     if not grid:
         return ""
-    style = f"grid-template-columns: repeat({n_columns}, minmax(96px, 192px))"
+    style = f"grid-template-columns: repeat({pictures.n_columns(df, task, view)}, minmax(96px, 192px))"
     figures = "".join(picture_html(*picture) for picture in grid)
     return f'<h3>{view.capitalize()}{pictures.VIEWS[view]}</h3><div class="pictures" style="{style}">{figures}</div>'
 

@@ -24,7 +24,7 @@ N_RESAMPLES = 2000
 
 
 class Score(NamedTuple):
-    """Mean over n images and half-width of its 95 % confidence interval (NaN if n = 1)."""
+    """Mean over the n images that have a value, half-width of its 95 % confidence interval (NaN if n = 1)."""
 
     mean: float
     half_width: float
@@ -38,7 +38,10 @@ class Score(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A solver's mean rank over tasks, its 95 % interval, how surely it is ahead of the next one, and tasks won."""
+    """A solver's mean rank over tasks, its 95 % interval, how surely it is ahead of the next one, and tasks won.
+
+    Interval and certainty are NaN where a task has a single image.
+    """
 
     solver: str
     mean_rank: float
@@ -109,6 +112,11 @@ def headline(rows):
     return rows["objective_headline"].iloc[0]
 
 
+def oracles(rows):
+    """Solvers whose samples are made with the truth, as the objective marked them: they do not compete."""
+    return sorted(rows["solver_name"][rows["objective_oracle"].notna()].unique()) if "objective_oracle" in rows else []
+
+
 def _unit_columns(rows):
     """What tells one problem from another: the image, and the seed where problems are drawn at random."""
     return [c for c in ("p_dataset_seed", "objective_image") if c in rows and rows[c].notna().any()]
@@ -120,14 +128,14 @@ def per_image(rows, names):
     return rows.groupby(["solver_name", *_unit_columns(rows)], sort=False)[columns].mean()
 
 
+@once_per_frame
 def scores(rows):
-    """``{solver: {metric: Score}}`` over the images of a task: the images are the sample."""
+    """``{solver: {metric: Score}}`` over the images of a task that have a value: the images are the sample."""
     names = metrics_of(rows)
     found = {}
     for solver, table in per_image(rows, names).groupby("solver_name", sort=False):
-        values = dict(zip(names, table.to_numpy().T, strict=True))
-        measured = [name for name in names if not np.isnan(values[name]).all()]
-        found[solver] = {name: Score(*mean_and_ci(values[name]), len(table)) for name in measured}
+        values = {name: table[f"objective_{name}"].dropna() for name in names}
+        found[solver] = {name: Score(*mean_and_ci(v), len(v)) for name, v in values.items() if len(v)}
     return found
 
 
@@ -150,7 +158,13 @@ def interval_note(rows, summary):
     task = rows["objective_task"].iloc[0]
     units = {"mixture": "problems", "gaussian": "problems", "separation": "tracks"}.get(task, "images")
     averaged = f", after averaging {n_repetitions} repetitions of each" if n_repetitions > 1 else ""
-    return f"mean ± 1.96 sd / √n (95 % confidence) over {n} {units}{averaged}"
+    fewer = {}
+    for solver, n_images in counts(summary).items():
+        for name, score in summary[solver].items():
+            if score.n < n_images:
+                fewer.setdefault(metric(name).label, set()).add(score.n)
+    without = "".join(f"; {label}: over the {min(n_with)} with a value" for label, n_with in fewer.items())
+    return f"mean ± 1.96 sd / √n (95 % confidence) over {n} {units}{averaged}{without}"
 
 
 FACTS = {
@@ -196,9 +210,11 @@ def comparisons(df):
     """``{label: (tasks, solvers)}``: sets of solvers with the tasks that all of them ran, the largest first.
 
     The solvers that ran the most tasks, and more and more of the others: each step that costs a task is one entry.
+    Oracles are left out; one placeholder where no other solver has a score.
     """
     ran = {task: set(_headline_table(rows_of(df, task))) for task in tasks(df)}
-    solvers = list(df["solver_name"].unique())
+    informed = oracles(df)
+    solvers = [solver for solver in df["solver_name"].unique() if solver not in informed]
     n_tasks = {solver: sum(solver in found for found in ran.values()) for solver in solvers}
     by_coverage = sorted(solvers, key=lambda solver: -n_tasks[solver])
     found = {}
@@ -206,6 +222,8 @@ def comparisons(df):
         shared = tuple(task for task in ran if ran[task].issuperset(by_coverage[:k]))
         if shared:
             found[shared] = by_coverage[:k]
+    if not found:
+        return {"no solver to rank": ([], [])}
     of_several = {shared: chosen for shared, chosen in found.items() if len(chosen) > 1}
     found = of_several or found
     size = {shared: len(shared) * len(chosen) for shared, chosen in found.items()}
@@ -251,14 +269,16 @@ def standings(df, chosen_tasks, solvers):
     if not n_tasks:
         return [], n_images
     mean_ranks, resampled_ranks = mean_ranks / n_tasks, resampled_ranks / n_tasks
+    if 1 in n_images.values():  # all resamples of one image are the same
+        resampled_ranks = np.full_like(resampled_ranks, np.nan)
     low, high = np.quantile(resampled_ranks, (0.025, 0.975), axis=0)
     order = np.argsort(mean_ranks, kind="stable")
     found = []
     for place, i in enumerate(order):
         ahead = np.nan
         if place + 1 < len(order):
-            next_one = resampled_ranks[:, order[place + 1]]
-            ahead = np.mean((resampled_ranks[:, i] < next_one) + 0.5 * (resampled_ranks[:, i] == next_one))
+            lead = resampled_ranks[:, order[place + 1]] - resampled_ranks[:, i]
+            ahead = (1 + np.sign(lead).mean()) / 2  # ties count half
         found.append(Standing(solvers[i], *(float(v[i]) for v in (mean_ranks, low, high)), float(ahead), int(won[i])))
     return found, n_images
 

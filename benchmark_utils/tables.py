@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from pandas import isna
+import yaml
 
-from benchmark_utils.expected import command_line_request, missing_among_rows, missing_cells, output_folder
+from benchmark_utils.expected import (
+    ROOT,
+    command_line_request,
+    missing_among_rows,
+    missing_cells,
+    output_folder,
+    requested_cells,
+)
 from benchmark_utils.fid import fids
 from benchmark_utils.hub import asset
 from benchmark_utils.metrics import STEMS
@@ -24,6 +31,8 @@ from benchmark_utils.results import (
     interval_note,
     metric,
     metrics_of,
+    once_per_frame,
+    oracles,
     origin_note,
     ranking,
     rows_of,
@@ -58,9 +67,12 @@ MGDM_TASKS = {
     "hdr": "HDR",
     "separation": "Separation",
 }
-MGDM_NOISE_STD = 0.05
-MGDM_STEM_PRIORS = ("slakh_msdm", "slakh_isdm")  # of MSDM and ISDM in its table 9
-MGDM_CHUNK_LENGTH, MGDM_SIGMA_MAX = 2**18, 20
+MGDM_IMAGES, MGDM_TRACKS = (0, 299), (1876, 2100)
+MGDM_BEST_OF = 4  # samples of phase retrieval
+PUBLISHED = (
+    "published: the datasets of configs/paper_*.yml with their parameters, images {} to {}, whole tracks {} to {}, "
+    "phase retrieval with n_samples={}"
+).format(*MGDM_IMAGES, *MGDM_TRACKS, MGDM_BEST_OF)
 MGDM_ROUNDING = 0.005  # the tables have two decimals, so neither a mean nor a half-width is known better
 
 
@@ -105,10 +117,21 @@ def _cost_cell(row, name):
     return Cell(format_number(row[name].mean), row[name].mean) if name in row else Cell(MISSING)
 
 
-def _best(summary, name):
-    """The best score of a column, None where no direction is better or nobody is measured."""
-    direction = metric(name).direction
-    found = [row[name] for row in summary.values() if name in row and not np.isnan(row[name].mean)]
+def _numbered(rows, summary, name):
+    """(number, solver) from best to worst by one score, after the oracles, which have number 0."""
+    informed, order = oracles(rows), ranking(summary, name)
+    competing = [solver for solver in order if solver not in informed]
+    return [*((0, solver) for solver in order if solver in informed), *enumerate(competing, 1)]
+
+
+def _oracle_notes(rows):
+    return [f"number 0: no competitors, they see the truth: {', '.join(oracles(rows))}"] if oracles(rows) else []
+
+
+def _best(rows, summary, name):
+    """The best score of a column, None where no direction is better or nobody but oracles is measured."""
+    direction, informed = metric(name).direction, oracles(rows)
+    found = [row[name] for solver, row in summary.items() if name in row and solver not in informed]
     return max(found, key=lambda score: direction * score.mean) if direction and found else None
 
 
@@ -128,40 +151,38 @@ def _note_table(task, note):
     return Table(task, [], {}, ["note"], [[Cell(note)]])
 
 
+@once_per_frame
+def _scores_and_fid(rows):
+    """:func:`benchmark_utils.results.scores` with the FID where features were kept."""
+    distances = {solver: {"fid": Score(distance, np.nan, n)} for solver, (distance, n) in fids(rows).items()}
+    return {solver: row | distances.get(solver, {}) for solver, row in scores(rows).items()}
+
+
 def leaderboard(df, task):
     """Scores and costs of every solver of a task, best first."""
     rows = rows_of(df, task)
-    summary, first, measured = scores(rows), headline(rows), metrics_of(rows)
+    summary, first, measured = _scores_and_fid(rows), headline(rows), metrics_of(rows)
     elsewhere = (first, *COSTS, *EXACTNESS, *OF_SAMPLES)
     others = [name for name in measured if name not in elsewhere and not name.endswith("_floor")]
-    distances = fids(rows)
-    for solver, (distance, n) in distances.items():
-        summary[solver]["fid"] = Score(distance, np.nan, n)
-    quality = [first, *others, *(["fid"] if distances else [])]
+    quality = [first, *others, *(["fid"] if any("fid" in row for row in summary.values()) else [])]
     costs = [name for name in COSTS if name in measured]
-    best = {name: _best(summary, name) for name in quality}
+    best = {name: _best(rows, summary, name) for name in quality}
     n_images = counts(summary)
     unequal = len(set(n_images.values())) > 1
     body = []
-    for rank, solver in enumerate(ranking(summary, first), 1):
+    for number, solver in _numbered(rows, summary, first):
         row = summary[solver]
-        cells = [Cell(str(rank), rank), Cell(solver)]
-        cells += [_score_cell(row, name, best[name]) for name in quality]
+        cells = [Cell(str(number), number), Cell(solver)]
+        cells += [_score_cell(row, name, best[name] if number else None) for name in quality]
         cells += [_cost_cell(row, name) for name in costs]
         body.append([*cells, Cell(str(n_images[solver]), n_images[solver])] if unequal else cells)
     notes = [
         f"{interval_note(rows, summary)}; sorted by {metric(first).label}, best in bold; "
-        "↑ higher is better, ↓ lower; costs without an arrow"
+        "↑ higher is better, ↓ lower; costs without an arrow",
+        *_oracle_notes(rows),
     ]
-    if oracles := _oracles(rows):
-        notes.append(f"no competitors, they see the truth: {', '.join(oracles)}")
     columns = ["#", "solver", *map(heading, quality), *_labels(costs), *(["n"] if unequal else [])]
     return Table(task, notes, _definitions([*quality, *costs]), columns, body, origin_note(rows))
-
-
-def _oracles(rows):
-    """Solvers whose samples are made with the truth, as the objective marked them."""
-    return sorted(rows["solver_name"][rows["objective_oracle"].notna()].unique()) if "objective_oracle" in rows else []
 
 
 def overall(df, compared):
@@ -169,7 +190,9 @@ def overall(df, compared):
     chosen, solvers = comparisons(df)[compared]
     notes = []
     for solver in df["solver_name"].unique():
-        if solver not in solvers:
+        if solver in oracles(df):
+            notes.append(f"not ranked: {solver}, sees the truth")
+        elif solver not in solvers:
             lacking = [task for task in chosen if solver not in scores(rows_of(df, task))]
             notes.append(f"not ranked: {solver}, no score on {', '.join(lacking)}")
     for task in tasks(df):
@@ -184,15 +207,17 @@ def overall(df, compared):
     ranked_by = ", ".join(dict.fromkeys(heading(headline(rows_of(df, task))) for task in chosen))
     body = []
     for number, standing in enumerate(found, 1):
-        interval = f"{standing.mean_rank:.2f} [{standing.low:.2f}, {standing.high:.2f}]"
+        interval = "" if np.isnan(standing.low) else f" [{standing.low:.2f}, {standing.high:.2f}]"
+        mean_rank = Cell(f"{standing.mean_rank:.2f}{interval}", standing.mean_rank, number == 1)
         ahead = Cell(MISSING) if np.isnan(standing.ahead) else Cell(f"{standing.ahead:.3f}", standing.ahead)
         won = Cell(str(standing.n_won), standing.n_won)
-        cells = [Cell(str(number), number), Cell(standing.solver), Cell(interval, standing.mean_rank, number == 1)]
-        body.append([*cells, ahead, won])
+        body.append([Cell(str(number), number), Cell(standing.solver), mean_rank, ahead, won])
     images = ", ".join(f"{task}: {n}" for task, n in n_images.items())
     notes.insert(
         0, f"{len(solvers)} solvers on {len(chosen)} tasks, ranked by {ranked_by}; images of each task: {images}"
     )
+    if single := [task for task, n in n_images.items() if n == 1]:
+        notes.insert(1, f"no interval and no certainty, since one image shows no variation: {', '.join(single)}")
     definitions = {
         "mean rank": "rank 1 is the best mean score over the images that all these solvers have, equal means share "
         "their ranks; averaged over the tasks; in brackets the 2.5 % and 97.5 % quantiles over "
@@ -258,14 +283,15 @@ def samples(df, task):
     summary, measured = scores(rows), metrics_of(rows)
     shown = [name for name in (headline(rows), "psnr", *OF_SAMPLES) if name in measured]
     shown = list(dict.fromkeys(shown))
-    best = {name: _best(summary, name) for name in shown}
+    best = {name: _best(rows, summary, name) for name in shown}
     body = []
-    for rank, solver in enumerate(ranking(summary, shown[0]), 1):
-        cells = [_score_cell(summary[solver], name, best[name]) for name in shown]
-        body.append([Cell(str(rank), rank), Cell(solver), *cells])
+    for number, solver in _numbered(rows, summary, shown[0]):
+        cells = [_score_cell(summary[solver], name, best[name] if number else None) for name in shown]
+        body.append([Cell(str(number), number), Cell(solver), *cells])
     drawn = rows["p_obj_n_samples"].dropna().unique() if "p_obj_n_samples" in rows else []
     per_image = f"; {', '.join(f'{n:.0f}' for n in drawn)} samples per image" if len(drawn) else ""
     notes = [f'{interval_note(rows, summary)}{per_image}; a score without "best" or "mean" is of a single sample']
+    notes += _oracle_notes(rows)
     return Table(task, notes, _definitions(shown), ["#", "solver", *map(heading, shown)], body, origin_note(rows))
 
 
@@ -283,16 +309,18 @@ def exactness(df, task):
     summary, measured = scores(rows), metrics_of(rows)
     shown = [name for name in EXACTNESS if name in measured]
     costs = COSTS[:3]
-    order = ranking(summary, shown[0])
-    floors = {name: summary[order[0]][f"{name}_floor"] for name in shown if f"{name}_floor" in measured}
+    order = _numbered(rows, summary, shown[0])
+    best = summary[ranking(summary, shown[0])[0]]
+    floors = {name: best[f"{name}_floor"] for name in shown if f"{name}_floor" in measured}
     floor = {"variance_ratio": Score(1.0, np.nan, 0)} | floors
     body = [[Cell("0", 0), Cell("floor of exact draws"), *(_score_cell(floor, name) for name in shown)]]
     body[0] += [Cell(MISSING)] * len(costs)
-    for rank, solver in enumerate(order, 1):
+    for number, solver in order:
         row = summary[solver]
         cells = [*(_score_cell(row, name) for name in shown), *(_cost_cell(row, name) for name in costs)]
-        body.append([Cell(str(rank), rank), Cell(solver), *cells])
+        body.append([Cell(str(number), number), Cell(solver), *cells])
     notes = [f"{interval_note(rows, summary)}; first row: what as many exact draws reach, their own Monte-Carlo error"]
+    notes += _oracle_notes(rows)
     definitions = _definitions([*shown, *(f"{name}_floor" for name in floors), *costs])
     return Table(
         task, notes, definitions, ["#", "solver", *map(heading, shown), *_labels(costs)], body, origin_note(rows)
@@ -315,16 +343,30 @@ def mgdm_tables():
     return published
 
 
-def _published_setting(rows):
-    """(prior, task) of the MGDM paper's tables that rows may be compared with, None if there are none."""
-    setting = rows.iloc[0]
-    prior, task = setting.get("p_dataset_prior"), MGDM_TASKS.get(setting["objective_task"])
-    if setting["objective_task"] == "separation":
-        length, sigma_max = setting.get("p_dataset_chunk_length"), setting.get("p_dataset_sigma_max")
-        same = (length, sigma_max) == (MGDM_CHUNK_LENGTH, MGDM_SIGMA_MAX)
-        return (prior, task) if prior in MGDM_STEM_PRIORS and same else None
-    same_noise = setting.get("p_dataset_noise_std") == MGDM_NOISE_STD and isna(setting.get("p_dataset_poisson_rate"))
-    return (MGDM_PRIORS[prior], task) if prior in MGDM_PRIORS and task is not None and same_noise else None
+@functools.cache
+def _paper_solvers():
+    """``{task label: {solver: method of the tables}}`` of ``configs/paper_*.yml``: the paper's tasks and settings."""
+    found = {}
+    for path in sorted((ROOT / "configs").glob("paper_*.yml")):
+        for dataset, _, solver, *_ in requested_cells(yaml.safe_load(path.read_text())):
+            found.setdefault(task_label(str(dataset), ""), {})[str(solver)] = str(solver).split("[")[0]
+    return found
+
+
+def _published_methods(rows, setting):
+    """``{solver: method}`` of a (prior, task) of the MGDM paper's tables that solvers of these rows compare with."""
+    published = {method for *found, method, _ in mgdm_tables() if tuple(found) == setting}
+    signals, known = rows["objective_image"], MGDM_IMAGES
+    separation = setting[1] == MGDM_TASKS["separation"]
+    if separation:
+        signals, known = signals // 1000, MGDM_TRACKS  # numbered by 1000 times the track, plus the chunk
+    drawn = set(rows["p_obj_n_samples"].dropna()) if "p_obj_n_samples" in rows else set()
+    best_of_others = setting[1] == MGDM_TASKS["phase_retrieval"] and not drawn <= {MGDM_BEST_OF}
+    if not published or best_of_others or not signals.between(*known).all():
+        return {}
+    solvers = _paper_solvers().get(task_label(rows["dataset_name"].iloc[0], ""), {})
+    # methods of separation are published with their parameters, and more of them than the config has
+    return {method: method for method in published} if separation and solvers else solvers
 
 
 def _published_text(score):
@@ -334,27 +376,23 @@ def _published_text(score):
 def paper_comparison(df, task):
     """Measured scores beside those published with MGDM, and their difference in units of the combined interval."""
     rows = rows_of(df, task)
-    setting = _published_setting(rows)
-    if setting is None:
-        applies = (
-            f"published: the ten image tasks with prior {', '.join(MGDM_PRIORS)} and noise_std {MGDM_NOISE_STD}, "
-            f"and separation with prior {', '.join(MGDM_STEM_PRIORS)}"
-        )
-        return _note_table(task, f"no published number applies to {task}; {applies}")
-    prior, paper_task = setting
+    prior, paper_task = rows.iloc[0].get("p_dataset_prior"), MGDM_TASKS.get(rows["objective_task"].iloc[0])
+    prior = MGDM_PRIORS.get(prior, prior)
+    methods = _published_methods(rows, (prior, paper_task))
+    if not methods:
+        return _note_table(task, f"no published number applies to {task}; {PUBLISHED}")
     separation = paper_task == MGDM_TASKS["separation"]
-    compared = {name: name for name in ("lpips", "psnr", "ssim")}
+    compared = {name: name for name in ("lpips", "psnr", "ssim", "fid")}
     if separation:
         compared = {name: name for name in ("si_sdri_all", *(f"si_sdri_{stem}" for stem in STEMS))}
-    elif paper_task == "Phase retrieval":
-        # the published one keeps the best of four samples by LPIPS; that one's PSNR and SSIM are not measured
+    elif paper_task == MGDM_TASKS["phase_retrieval"]:
+        # the published one keeps the best of four samples by LPIPS; that one's PSNR, SSIM and FID are not measured
         compared = {"lpips": "lpips_best"}
-    summary = scores(rows)
+    summary = _scores_and_fid(rows)
     body = []
     for solver in ranking(summary, headline(rows)):
-        method = solver if separation else solver.split("[")[0]
         for name, ours_name in compared.items():
-            theirs = mgdm_tables().get((prior, paper_task, method, name))
+            theirs = mgdm_tables().get((prior, paper_task, methods.get(solver), name))
             ours = summary[solver].get(ours_name)
             if theirs is None or ours is None:
                 continue
@@ -363,18 +401,24 @@ def paper_comparison(df, task):
             shown = Cell(MISSING) if np.isnan(difference) else Cell(f"{difference:+.2f}", difference)
             cells = [Cell(solver), Cell(heading(ours_name)), Cell(_published_text(theirs))]
             body.append([*cells, _score_cell(summary[solver], ours_name), shown, Cell(str(ours.n), ours.n)])
+    in_paper = {method.split("[")[0] for method in methods.values()}
+    others = [solver for solver in summary if solver not in methods and solver.split("[")[0] in in_paper]
+    left_out = [f"left out, settings that the paper does not report: {', '.join(others)}"] if others else []
     if not body:
-        return _note_table(task, f"no published score of these solvers on {paper_task}")
+        return _note_table(task, "; ".join([f"no published score of these solvers on {paper_task}", *left_out]))
     body = [[Cell(str(number), number), *row] for number, row in enumerate(body, 1)]
     source = "published: MGDM, ICML 2025, https://arxiv.org/abs/2502.03332, "
     notes = [
-        f"{source}table 9 and figure 3 (those without an interval), methods with their published parameters only"
+        f"{source}table 9 and figure 3 (those without an interval), over how many tracks is not stated; the whole test "
+        "part has 151"
         if separation
         else f"{source}tables 6 to 8, 300 images, two decimals; "
-        "phase retrieval there is the best of four samples by LPIPS",
+        "phase retrieval there is the best of four samples by LPIPS; FID has no interval, and its reference images are "
+        "not stated; methods with the settings of configs/paper_*.yml only",
         f"measured: {interval_note(rows, summary)}",
         "difference: (measured - published) / √(CI² + CI²), a published CI below 0.005 taken as 0.005; "
         "within ±1 the two agree",
+        *left_out,
     ]
     definitions = _definitions(compared.values())
     columns = ["#", "solver", "score", "published", "measured", "difference / CI", "n"]

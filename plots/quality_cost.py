@@ -21,15 +21,16 @@ class Plot(BasePlot):
                 traces.append({"x": [x, x], "y": [low, high], "label": point.solver, **style, "marker": WHISKER})
             traces.append({"x": [x], "y": [point.quality.mean], "label": point.solver, **style})
         front = [point for point in points if point.on_front]
-        traces.append(
-            {
-                "x": [charts.log_position(point.cost, cost) for point in front],
-                "y": [point.quality.mean for point in front],
-                "label": "Pareto front",
-                "color": (0.3, 0.3, 0.3, 0.6),
-                "marker": CIRCLE,
-            }
-        )
+        if front:
+            traces.append(
+                {
+                    "x": [charts.log_position(point.cost, cost) for point in front],
+                    "y": [point.quality.mean for point in front],
+                    "label": charts.FRONT_LABEL,
+                    "color": (0.3, 0.3, 0.3, 0.6),
+                    "marker": CIRCLE,
+                }
+            )
         return traces
 
     def get_metadata(self, df, task, cost):

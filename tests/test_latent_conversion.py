@@ -367,7 +367,10 @@ def test_config_names_ten_tasks_of_300_images_and_the_published_methods():
 
 
 def test_published_columns_are_compared():
-    cell = {"dataset_name": "ffhq_inpainting[mask=half,prior=ffhq256_latent]", "objective_name": "Posterior sampling"}
+    cell = {
+        "dataset_name": "ffhq_inpainting[mask=half,noise_std=0.05,prior=ffhq256_latent]",
+        "objective_name": "Posterior sampling",
+    }
     cell |= {"p_dataset_prior": PRIOR.name, "p_dataset_noise_std": 0.05, "objective_task": "half"}
     cell |= {"objective_headline": "lpips", "solver_name": "psld", "idx_rep": 0}
     df = pd.DataFrame([cell | {"objective_image": i, "objective_lpips": lpips} for i, lpips in enumerate((0.3, 0.34))])

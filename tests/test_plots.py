@@ -22,6 +22,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from benchmark_utils import attempts, charts, expected, pictures, report, results, summary, tables
+from benchmark_utils.fid import frechet_distance
 from benchmark_utils.metrics import STEMS
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +128,19 @@ def test_overlapping_shards_and_repetitions_count_an_image_once():
     assert summary["b"]["lpips"].n == 2 and summary["b"]["lpips"].mean == pytest.approx(0.3)
 
 
+def test_images_without_a_value_are_left_out_of_that_score_only():
+    """As a track whose windows are all silent: it has no score, but its cost counts."""
+    values = {"lpips": [0.1, np.nan, 0.3], "psnr": [20.0, 21.0, 22.0], "ssim": [np.nan] * 3}
+    df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1, 2), values) + cell(HALF.format(0), "b", (0, 1, 2), values))
+    found = results.scores(results.rows_of(df, HALF_TASK))["a"]
+    assert found["lpips"].mean == pytest.approx(0.2) and (found["lpips"].n, found["psnr"].n) == (2, 3)
+    assert found["lpips"].half_width == pytest.approx(1.96 * np.std([0.1, 0.3], ddof=1) / 2**0.5)
+    assert "ssim" not in found
+    note = tables.leaderboard(df, HALF_TASK).notes[0]
+    assert "over 3 images; LPIPS: over the 2 with a value;" in note and "PSNR: over" not in note
+    assert [len(values) for values in charts.box_values(df, HALF_TASK).values()] == [2, 2]
+
+
 def test_random_problems_are_told_apart_by_their_seed(df):
     task = "gaussian_mixture[dim=8,dim_y=1]"
     assert results.scores(results.rows_of(df, task))["biased"]["sliced_wasserstein"].n == 3
@@ -229,9 +243,62 @@ def test_paper_comparison_of_solvers_without_published_numbers():
 def test_phase_retrieval_is_compared_by_its_best_sample():
     dataset = "ffhq_phase_retrieval[first=0,n_images=2,noise_std=0.05,prior=ffhq256]"
     measured = {"lpips": [0.4, 0.6], "psnr": [20.0, 21.0], "lpips_best": [0.1, 0.2]}
-    df = pd.DataFrame(cell(dataset, "mgdm", (0, 1), measured, task="phase_retrieval"))
-    (row,) = text_rows(tables.paper_comparison(df, results.tasks(df)[0]))
-    assert row[2] == "best LPIPS ↓" and row[4].startswith("0.150 ±")
+    for drawn in (np.nan, 4, 8):
+        rows = cell(dataset, "mgdm", (0, 1), measured, task="phase_retrieval")
+        df = pd.DataFrame(rows).assign(p_obj_n_samples=drawn)
+        (row,) = text_rows(tables.paper_comparison(df, results.tasks(df)[0]))
+        if drawn == 8:  # the best of eight is no best of four
+            assert "no published number applies" in row[0]
+        else:
+            assert row[2] == "best LPIPS ↓" and row[4].startswith("0.150 ±")
+
+
+SR4 = "ffhq_super_resolution[factor=4,first=0,kind={},n_images=2,noise_std=0.05,prior=ffhq256]"
+BLUR = "ffhq_deblurring[blur={},first=0,n_images=2,noise_std=0.05,prior=ffhq256]"
+JPEG = "ffhq_jpeg[codec={},first=0,n_images=2,noise_std=0.05,prior=ffhq256]"
+
+
+@pytest.mark.parametrize(
+    "dataset, task, images, applies",
+    [
+        (SR4.format("average"), "sr4", (0, 1), True),
+        (SR4.format("bicubic"), "sr4", (0, 1), False),
+        (BLUR.format("gaussian"), "gaussian_blur", (0, 1), True),
+        (BLUR.format("gaussian_reflect"), "gaussian_blur", (0, 1), False),
+        (JPEG.format("real"), "jpeg2", (298, 299), True),
+        (JPEG.format("soft"), "jpeg2", (298, 299), False),
+        (JPEG.format("real"), "jpeg2", (299, 300), False),
+    ],
+)
+def test_only_the_papers_dataset_is_compared(dataset, task, images, applies):
+    df = pd.DataFrame(cell(dataset, "mgdm", images, {"lpips": [0.2, 0.3]}, task=task))
+    shown = text_rows(tables.paper_comparison(df, results.tasks(df)[0]))
+    assert (shown[0][1:3] == ["mgdm", "LPIPS ↓"]) if applies else ("no published number applies" in shown[0][0])
+
+
+def test_only_the_papers_settings_of_a_solver_are_compared():
+    solvers = ("mgdm", "mgdm[preset=fast]", "dps[n_steps=20]", "pgdm", "pgdm[n_steps=1000]", "pseudo_inverse")
+    dataset = SR4.format("average")
+    df = pd.DataFrame([row for s in solvers for row in cell(dataset, s, (0, 1), {"lpips": [0.2, 0.3]}, task="sr4")])
+    table = tables.paper_comparison(df, results.tasks(df)[0])
+    assert [row[1] for row in text_rows(table)] == ["mgdm", "pgdm[n_steps=1000]"]
+    assert table.notes[-1].endswith("does not report: mgdm[preset=fast], dps[n_steps=20], pgdm")
+
+
+def test_fid_is_compared_without_an_interval():
+    features = np.random.default_rng(0).normal(size=(2, 2, 4))
+    stored = some_pictures() | {"truth_features": features[0], "sample_features": features[1]}
+    df = pd.DataFrame(cell(SR4.format("average"), "dps", (0, 1), {"lpips": [0.2, 0.3]}, stored=stored, task="sr4"))
+    table = tables.paper_comparison(df, results.tasks(df)[0])
+    distance = results.Score(frechet_distance(features[1], features[0]), np.nan, 2)
+    assert text_rows(table)[1] == ["2", "dps", "FID ↓", "55.02", str(distance), tables.MISSING, "2"]
+    assert "FID" in table.definitions and "FID has no interval" in table.notes[0]
+
+
+@pytest.mark.parametrize("name", ["paper_ffhq", "paper_ffhq_latent", "paper_imagenet"])
+def test_configs_of_the_paper_keep_what_its_tables_need(name):
+    config = yaml.safe_load((ROOT / "configs" / f"{name}.yml").read_text())
+    assert "fid=True" in config["objective"][0]
 
 
 def test_every_published_task_and_method_is_found():
@@ -256,16 +323,25 @@ def test_solvers_of_the_separation_configs_are_those_of_table_9(name, prior):
     assert others == ({"demucs_512", *(f"mgdm[n_gibbs={n}]" for n in (1, 2, 4))} if prior == "slakh_msdm" else set())
 
 
-@pytest.mark.parametrize("sigma_max, chunk_length, applies", [(20, 262144, 1), (3, 262144, 0), (20, 65536, 0)])
-def test_separation_is_compared_with_table_9(sigma_max, chunk_length, applies):
-    tracks = ("1876-1900", "1901-1925")
+@pytest.mark.parametrize(
+    "sigma_max, chunk_length, tracks, applies",
+    [
+        (20, 262144, ("1876-1900", "1901-1925"), 1),
+        (3, 262144, ("1876-1900", "1901-1925"), 0),
+        (20, 65536, ("1876-1900", "1901-1925"), 0),
+        (20, 262144, ("excerpt",), 0),
+        (20, 262144, ("1-25", "26-50"), 0),
+    ],
+)
+def test_separation_is_compared_with_table_9(sigma_max, chunk_length, tracks, applies):
     options = "chunk_length={},prior=slakh_msdm,sigma_max={},tracks={}"
     datasets = [f"slakh2100[{options.format(chunk_length, sigma_max, track)}]" for track in tracks]
     rows = []
     for number, dataset in enumerate(datasets):
         for solver in ("mgdm", "mgdm[n_steps=40]", "msdm[likelihood=dirac]"):
             measured = {"si_sdri_all": [16.0, 17.0], "si_sdri_bass": [18.0, 18.0]}
-            images = (1_880_000 + 100_000 * number, 1_881_000 + 100_000 * number)
+            first = 2_098_000 if dataset.endswith("excerpt]") else int(tracks[number].split("-")[0]) * 1000
+            images = (first, first + 1000)
             rows += cell(dataset, solver, images, measured, task="separation")
     df = pd.DataFrame(rows)
     (task,) = results.tasks(df)
@@ -282,7 +358,8 @@ def test_separation_is_compared_with_table_9(sigma_max, chunk_length, applies):
         ["3", "msdm[likelihood=dirac]", "SI-SDRi ↑", "16.48", measured, tables.MISSING, "4"],
         ["4", "msdm[likelihood=dirac]", "SI-SDRi bass ↑", "17.12", "18.00", tables.MISSING, "4"],
     ]
-    assert "over 4 tracks" in tables.paper_comparison(df, task).notes[1]
+    notes = tables.paper_comparison(df, task).notes
+    assert "over 4 tracks" in notes[1] and "does not report: mgdm[n_steps=40]" in notes[-1]
 
 
 def test_references_that_see_the_truth_are_marked():
@@ -292,23 +369,64 @@ def test_references_that_see_the_truth_are_marked():
     assert tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes[1].endswith("they see the truth: informed")
 
 
+@pytest.mark.parametrize("oracle_lpips", [0.01, 0.055])
+def test_oracles_are_neither_ranked_nor_the_best(oracle_lpips):
+    df = with_oracle(oracle_lpips)  # the second mean is the filter's, shown by the same text
+    rows = tables.leaderboard(df, HALF_TASK).rows
+    assert [row[0].text + row[1].text for row in rows] == ["0informed", "1filter", "2good", "3bad"]
+    assert [row[1].text for row in rows if row[2].best] == ["filter"]
+    (label,) = results.comparisons(df)
+    overall = tables.overall(df, label)
+    assert label == "1 task, 3 solvers" and overall.rows[0][1].text == "filter"
+    assert "not ranked: informed, sees the truth" in overall.notes
+
+
+def test_a_run_of_oracles_alone_ranks_nobody():
+    df = with_oracle()
+    df = df[df["solver_name"] == "informed"]
+    (label,) = results.comparisons(df)
+    assert "a rank needs two solvers" in text_rows(tables.overall(df, label))[0][0]
+
+
 # Charts and pictures
 
 
 def test_pareto_front(df):
     points = {point.solver: point for point in charts.tradeoff(df, HALF_TASK, "NFE + VJP")}
-    assert {solver: point.on_front for solver, point in points.items()} == {"cheap": True, "best": True, "slow": False}
+    # cheap has no NFE
+    assert {solver: point.on_front for solver, point in points.items()} == {"cheap": False, "best": True, "slow": False}
     assert [point.cost for point in points.values()] == [0, 200, 1000]
 
 
 def test_pareto_front_where_higher_is_better(df):
     df["objective_headline"] = "psnr"  # slow has the highest, cheap the second
+    df.loc[df["solver_name"] == "cheap", "objective_nfe"] = 150.0
     points = {point.solver: point.on_front for point in charts.tradeoff(df, HALF_TASK, "NFE + VJP")}
     assert points == {"cheap": True, "best": False, "slow": True}
 
 
+def with_oracle(oracle_lpips=0.01):
+    """Two samplers, a filter without the network and an oracle, better and cheaper than both."""
+    rows = cell(HALF.format(0), "good", (0, 1), {"lpips": [0.1, 0.3]}, nfe=100.0)
+    rows += cell(HALF.format(0), "bad", (0, 1), {"lpips": [0.4, 0.5]}, nfe=200.0)
+    rows += cell(HALF.format(0), "filter", (0, 1), {"lpips": [0.05, 0.06]}, nfe=0.0, seconds_per_image=0.1)
+    rows += cell(HALF.format(0), "informed", (0, 1), {"lpips": [oracle_lpips] * 2}, nfe=10.0, oracle="sees the truth")
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("axis", charts.COST_AXES)
+def test_oracles_and_solvers_without_nfe_are_not_on_the_front(axis):
+    df = with_oracle()
+    assert [point.solver for point in charts.tradeoff(df, HALF_TASK, axis) if point.on_front] == ["good"]
+    without = df[df["solver_name"].isin(["filter", "informed"])]
+    assert not any(point.on_front for point in charts.tradeoff(without, HALF_TASK, axis))
+    for frame in (df, without):
+        chart = base64.b64decode(report.tradeoff_chart(frame, HALF_TASK, axis).split(",")[1].split('"')[0])
+        assert (charts.FRONT_LABEL.encode() in chart.replace(b"&gt;", b">")) == (frame is df)
+
+
 def test_pictures_in_the_order_of_the_leaderboard(df):
-    grid, n_columns = pictures.pictures(df, HALF_TASK)
+    grid, n_columns = pictures.pictures(df, HALF_TASK), pictures.n_columns(df, HALF_TASK, "reconstructions")
     assert n_columns == 5 and len(grid) == 10
     labels = [picture.label for picture in grid[5:]]
     assert labels == ["image 1: truth", "observation", *(f"{s}: LPIPS {v}" for s, v in zip(
@@ -321,7 +439,7 @@ def test_pictures_in_the_order_of_the_leaderboard(df):
 def test_observations_of_other_shapes(observed, shown):
     stored = some_pictures(observed=observed)
     df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, stored=stored))
-    observation = pictures.pictures(df, HALF_TASK)[0][1]
+    observation = pictures.pictures(df, HALF_TASK)[1]
     assert observation.pixels.shape == shown
     assert ("not a picture" in observation.label) == (len(observed) == 1)
     if observed == (4, 4, 3):
@@ -334,11 +452,36 @@ def test_many_solvers_wrap_and_stay_within_the_budget(monkeypatch):
     for k in range(9):
         rows += cell(HALF.format(0), f"s{k}", (0, 1), {"lpips": [0.1, 0.2]}, stored=some_pictures())
     df = pd.DataFrame(rows)
-    grid, n_columns = pictures.pictures(df, HALF_TASK)
+    grid, n_columns = pictures.pictures(df, HALF_TASK), pictures.n_columns(df, HALF_TASK, "reconstructions")
     assert n_columns == 6 and len(grid) == 24 and sum(picture.pixels is None for picture in grid) == 2
     monkeypatch.setattr(pictures, "PICTURE_BUDGET", 11 * 16 * 16 // 4)
-    grid, _ = pictures.pictures(df, HALF_TASK)
+    grid = pictures.pictures(df, HALF_TASK)
     assert len(grid) == 12 and grid[0].pixels.shape == (8, 8, 3)
+
+
+def test_all_stems_are_shown_however_many_solvers(monkeypatch):
+    stems = some_pictures(n=4) | {"stems": STEMS}
+    scores = {"si_sdri_all": [9.0, 1.0], **{f"si_sdri_{stem}": [float(k), 0.5] for k, stem in enumerate(STEMS)}}
+    track = "slakh2100[prior=slakh_msdm,tracks=1876-1877]"
+    rows = [row for k in range(9) for row in cell(track, f"s{k}", (0, 1), scores, stored=stems, task="separation")]
+    rows += cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, stored=some_pictures())
+    monkeypatch.setattr(pictures, "PICTURE_BUDGET", 11 * 16 * 16)  # one stem of four; all of them a third as wide
+    grid = pictures.pictures(pd.DataFrame(rows), "slakh2100[prior=slakh_msdm]")
+    assert [picture.label for picture in grid if "truth" in picture.label] == [f"{stem}: truth" for stem in STEMS]
+    assert [picture.label for picture in grid[2::12]] == [
+        f"s0: SI-SDRi {stem} {value}" for stem, value in zip(STEMS, ("0.000", "1.000", "2.000", "3.000"), strict=True)
+    ]
+    assert grid[0].pixels.shape == (6, 6, 3)
+
+
+def test_pictures_of_a_task_run_with_other_objective_options():
+    """Options that are no part of the task: each solver has one picture, of the same images."""
+    rows = cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, stored=some_pictures())
+    for solver in ("a", "b"):
+        more = cell(HALF.format(0), solver, (0, 1), {"lpips": [0.3, 0.4]}, stored=some_pictures())
+        rows += [row | {"objective_name": "Posterior sampling[batch_size=2]"} for row in more]
+    grid = pictures.pictures(pd.DataFrame(rows), HALF_TASK)
+    assert [picture.label for picture in grid[2:4]] == ["a: LPIPS 0.100", "b: LPIPS 0.300"]
 
 
 # The page
@@ -561,6 +704,17 @@ def test_only_solvers_of_all_compared_tasks_are_ranked_and_the_others_named(df):
     assert "not compared: gaussian_mixture[dim=8,dim_y=1]" in notes and "bootstrap" in table.definitions["mean rank"]
 
 
+def test_one_image_gives_no_interval_and_no_certainty():
+    one = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": [0.1], "b": [0.2]}))
+    several = ranked_rows(OTHER_TASK.replace("_t", "_u"), {"a": [0.1, 0.3, 0.1], "b": [0.2, 0.2, 0.2]})
+    for df in (one, pd.concat([one, pd.DataFrame(several)])):
+        (label,) = results.comparisons(df)
+        table = tables.overall(df, label)
+        assert [row[1:4] for row in text_rows(table)] == [["a", "1.00", tables.MISSING], ["b", "2.00", tables.MISSING]]
+        assert table.notes[1].endswith("one image shows no variation: ffhq_t[noise_std=0.05]")
+    assert "[" in text_rows(tables.overall(pd.DataFrame(several), "1 task, 2 solvers"))[0][2]
+
+
 def test_ranks_use_the_images_that_all_solvers_have():
     df = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": [0.1, 0.1, 0.9], "b": [0.2, 0.2]}))
     (chosen, solvers), *_ = results.comparisons(df).values()
@@ -576,12 +730,12 @@ def test_error_map_and_zoom_show_where_a_sample_is_wrong():
     stored["sample"] = stored["truth"].copy()
     stored["sample"][:, 8:12, 3:7] = 255 - stored["sample"][:, 8:12, 3:7]
     df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, stored=stored))
-    truth, observation, error = pictures.pictures(df, HALF_TASK, "error")[0][:3]
+    truth, observation, error = pictures.pictures(df, HALF_TASK, "error")[:3]
     wrong = error.pixels.sum(2) > pictures.heat(np.zeros((1, 1)), 1).sum()
     assert wrong[8:12, 3:7].mean() > 0.9 and not np.delete(wrong, range(8, 12), axis=0).any()
     mean = np.abs(stored["sample"][0].astype(float) - stored["truth"][0]).mean() / 255
     assert error.label == f"a: mean {mean:.3f}"
-    zoomed = pictures.pictures(df, HALF_TASK, "zoom")[0]
+    zoomed = pictures.pictures(df, HALF_TASK, "zoom")
     assert [picture.pixels.shape for picture in zoomed[:3]] == [(5, 5, 3)] * 3
     window = pictures.zoom_window(pictures.absolute_error(stored["sample"][0], stored["truth"][0]))
     assert window[0].start in (7, 8) and window[1].start in (2, 3)
@@ -589,7 +743,7 @@ def test_error_map_and_zoom_show_where_a_sample_is_wrong():
 
 
 def test_spread_and_scores_of_several_samples(df):
-    assert pictures.pictures(df, HALF_TASK, "spread")[0] == []
+    assert pictures.pictures(df, HALF_TASK, "spread") == []
     assert "no spread" in pictures.title(df, HALF_TASK, "spread")
     assert "n_samples" in text_rows(tables.samples(df, tables.samples_tasks(df)[0]))[0][0]
     stored = some_pictures() | {"spread": np.full((2, 16, 16), 51, np.uint8)}
@@ -601,7 +755,7 @@ def test_spread_and_scores_of_several_samples(df):
         "spread": [0.2, 0.3],
     }
     several = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), scores, stored=stored, p_obj_n_samples=4))
-    assert pictures.pictures(several, HALF_TASK, "spread")[0][2].label == "a: mean 0.200"
+    assert pictures.pictures(several, HALF_TASK, "spread")[2].label == "a: mean 0.200"
     assert tables.samples_tasks(several) == [HALF_TASK]
     table = tables.samples(several, HALF_TASK)
     assert table.columns[2:] == ["LPIPS ↓", "PSNR ↑", "best LPIPS ↓", "PSNR of the mean ↑", "spread"]
