@@ -176,7 +176,7 @@ def faces64_latent(checkpoint=False):
     return PriorSpec(
         family="ffhq_latent",
         signal_shape=(3, 64, 64),
-        event_shape=(4, 16, 16),
+        event_shape=(8, 16, 16),
         is_latent=True,
         load=lambda device: tiny_prior(asset("faces64/faces64_latent.safetensors"), device, checkpoint),
     )

@@ -3,11 +3,11 @@
 from diffusers import AutoencoderKL, UNet2DModel
 
 PATCH = 2  # the autoencoder works on the space-to-depth image: 12 channels, 32x32
-LATENT_SHAPE = (4, 16, 16)
+LATENT_SHAPE = (8, 16, 16)
 
 
 def tiny_autoencoder():
-    """``AutoencoderKL`` between (12, 32, 32), a 64-px RGB image in patches, and (4, 16, 16); 0.7 M parameters."""
+    """``AutoencoderKL`` between (12, 32, 32), a 64-px RGB image in patches, and (8, 16, 16); 0.7 M parameters."""
     return AutoencoderKL(
         in_channels=3 * PATCH**2,
         out_channels=3 * PATCH**2,
@@ -23,7 +23,7 @@ def tiny_autoencoder():
 
 
 def tiny_unet():
-    """``UNet2DModel`` on latents (4, 16, 16), predicting the velocity; 2.9 M parameters."""
+    """``UNet2DModel`` on latents (8, 16, 16), predicting the velocity; 2.9 M parameters."""
     return UNet2DModel(
         sample_size=LATENT_SHAPE[1],
         in_channels=LATENT_SHAPE[0],
