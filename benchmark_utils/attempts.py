@@ -38,8 +38,21 @@ def _write(component, text):
     partial.replace(path)
 
 
+def described(error):
+    """Kind and message of an exception."""
+    return f"{type(error).__name__}: {error}"
+
+
+def failed(component, error):
+    """Note what the cell of a solver or objective failed with."""
+    _write(component, described(error))
+
+
 def noted(method):
-    """Let a method of a solver or objective note that its cell has begun, and what it fails with."""
+    """Let a method of a solver or objective note that its cell has begun, and what it fails with.
+
+    An override that does more than call a noted method is noted itself, or its own failure is not told.
+    """
 
     @functools.wraps(method)
     def noting(self, *args, **kwargs):
@@ -47,7 +60,7 @@ def noted(method):
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
-            _write(self, f"{type(error).__name__}: {error}")
+            failed(self, error)
             raise
 
     return noting

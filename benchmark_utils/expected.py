@@ -10,13 +10,14 @@ import yaml
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.utils.run_context import RunContext
 
-from benchmark_utils.attempts import last_attempt
+from benchmark_utils.attempts import described, last_attempt
 from benchmark_utils.results import task_label
 
 ROOT = Path(__file__).parents[1]
 CELL = ["dataset_name", "objective_name", "solver_name", "idx_rep"]
 OPTIONS = {"dataset": "dataset", "solver": "solver", "objective": "objective", "n_repetitions": "n-repetitions"}
 NO_ROW = "no row in the results; the output of the run says why"
+BAD_REQUEST = (click.ClickException, OSError, ValueError, yaml.YAMLError)  # options, files, names, parameters
 
 
 @functools.cache
@@ -90,9 +91,23 @@ def missing_cells(df, config, outputs):
             continue
         key = task_label(*cell[:2]), cell[2]
         if key not in reasons:
-            reasons[key] = skip_reason(dataset, objective, solver, repetition)
+            try:
+                reasons[key] = skip_reason(dataset, objective, solver, repetition)
+            except Exception as error:  # of this dataset alone: the next shard of its task may be whole
+                found.append(Missing(*cell, described(error), False))
+                continue
         found.append(Missing(*cell, reasons[key] or NO_ROW, reasons[key] is not None))
     return found
+
+
+def read_expected(path, parser):
+    """The run config at ``path``; one that asks for what does not exist is an error of the command line."""
+    try:
+        config = yaml.safe_load(path.read_text())
+        next(requested_cells(config), None)
+    except BAD_REQUEST as error:
+        parser.error(f"{path}: {error}")
+    return config
 
 
 def missing_among_rows(df, outputs):
@@ -127,8 +142,8 @@ def _skip_reason_by_names(dataset_name, objective_name, solver_name, repetition)
         if objective._set_dataset(dataset)[0]:
             return None
         return solver.skip(**objective.get_objective())[1]
-    except (click.BadParameter, ValueError, OSError):
-        return None  # names of another version, or files that are on the machine of the run
+    except Exception:
+        return None  # names of another version, or files that are not here or damaged
 
 
 def command_line_request():

@@ -111,6 +111,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the .parquet file of a run")
     options = parser.parse_args(arguments)
+    if not options.run.is_file():
+        parser.error(f"{options.run} does not exist")
     df = read_results(options.run)
     sections = [task_html(df, task) for task in results.tasks(df)] if "final_results" in df else []
     if not any(sections):

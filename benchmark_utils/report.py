@@ -13,12 +13,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import yaml
 from benchopt.results import read_results
 from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmark_utils import charts, pictures, results, tables
+from benchmark_utils.expected import read_expected
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
@@ -224,7 +224,7 @@ def main(arguments=None):
         if not path.is_file():
             parser.error(f"{path} does not exist")
     page = options.parquet.with_name(f"{options.parquet.stem}_report.html")
-    config = yaml.safe_load(options.expect.read_text()) if options.expect else None
+    config = read_expected(options.expect, parser) if options.expect else None
     title = f"Posterior sampling: {options.parquet.stem}"
     text = report(read_results(options.parquet), title, config, options.parquet.parent)
     page.write_text(text, encoding="utf-8")

@@ -5,7 +5,9 @@
 * a run that breaks off (Ctrl-C, a killed worker) still ends with a result file and a page of the finished cells;
 * the cells without rows are listed with the reason;
 * it exits with 1 if a requested cell has no rows, unless ``--allow-failures`` is given: ``benchopt run`` exits with 0
-  as long as one cell succeeds. Cells that a solver or the objective skips with a reason are no failure;
+  as long as one cell succeeds. Cells that a solver or the objective skips with a reason are no failure, but a run
+  in which every cell was skipped is;
+* a dataset that raises fails its own cells: ``benchopt run`` would stop there;
 * on SLURM, a job that dies is a failed cell: ``benchopt run`` would cancel all other jobs.
 
 The same command again runs the missing cells only.
@@ -14,17 +16,20 @@ The same command again runs the missing cells only.
 import argparse
 import contextlib
 import sys
+import traceback
 from datetime import datetime
 from pathlib import Path
 
 import click
 import pandas as pd
 import yaml
+from benchopt import _generate_runs
 from benchopt.cli.main import run as benchopt_run
 from benchopt.results import read_results
 from benchopt.results.files_utils import uniquify_fname
 
-from benchmark_utils.expected import CELL, command_line_request, missing_cells, requested_cells
+from benchmark_utils.attempts import failed
+from benchmark_utils.expected import BAD_REQUEST, CELL, command_line_request, missing_cells, requested_cells
 
 INTERRUPTED = 130  # exit code, as shells have it
 
@@ -45,6 +50,21 @@ def read_request(arguments):
     parallel = option("parallel_config")
     backend = yaml.safe_load(Path(parallel).read_text())["backend"] if parallel else None
     return request, uniquify_fname(path.with_suffix(".parquet")), backend
+
+
+def survive_broken_datasets():
+    """Make benchopt go on when a dataset raises."""
+    get_solver_kwargs = _generate_runs.get_solver_kwargs
+
+    def survivors(solver, terminal, **kwargs):
+        try:
+            yield from get_solver_kwargs(solver=solver, terminal=terminal, **kwargs)
+        except Exception as error:
+            traceback.print_exc()
+            failed(solver, error)
+            terminal.show_status("error")
+
+    _generate_runs.get_solver_kwargs = survivors
 
 
 class DeadJob:
@@ -100,27 +120,34 @@ def main(arguments=None):
     )
     parser.add_argument("--allow-failures", action="store_true", help="exit with 0 although cells failed")
     chosen, rest = parser.parse_known_args(arguments)
-    request, path, backend = read_request([".", *rest])
+    arguments = rest if rest[:1] == ["."] else [".", *rest]
     try:
+        request, path, backend = read_request(arguments)
         next(requested_cells(request), None)
-    except click.ClickException as error:  # an unknown name: nothing to run, nothing to account for
-        error.show()
-        return error.exit_code
+    except BAD_REQUEST as error:
+        parser.error(str(error))
     path.parent.mkdir(parents=True, exist_ok=True)
+    survive_broken_datasets()
     if backend == "submitit":
         survive_dead_jobs()
-    arguments = [".", *rest, "--output", str(path)]
-    interrupted = False
+    arguments += ["--output", str(path)]
+    interrupted, exit_code = False, 0
     try:
         benchopt_run.main(arguments, prog_name="run", standalone_mode=False)
     except click.Abort:
         interrupted = True
+    except SystemExit as ended:
+        exit_code = ended.code
     finally:
         n_failed = account(arguments, request, path)
     if interrupted:
         print("Interrupted. The same command runs the missing cells.")
         return INTERRUPTED
-    return 1 if n_failed and not chosen.allow_failures else 0
+    if path.exists() and exit_code:  # benchopt's word for: the page cannot be drawn
+        return exit_code
+    if not path.exists() and not n_failed:
+        print("Every cell was skipped: a run without results is a failure, unless --allow-failures is given.")
+    return 0 if chosen.allow_failures or path.exists() and not n_failed else 1
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from benchopt.benchmark import Benchmark
 from benchopt.results import read_results
 from rich.box import SIMPLE_HEAD
@@ -18,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark_utils import results, tables
-from benchmark_utils.expected import ROOT, missing_cells
+from benchmark_utils.expected import ROOT, missing_cells, read_expected
 
 
 def rich_table(table):
@@ -66,12 +65,13 @@ def main(arguments=None):
     for path in filter(None, (options.parquet, options.expect)):
         if not path.is_file():
             parser.error(f"{path} does not exist")
+    config = read_expected(options.expect, parser) if options.expect else None
     console = Console()
     df = read_results(options.parquet)
     print_tables(df, console)
     cells = []
     if options.expect:
-        cells = missing_cells(df, yaml.safe_load(options.expect.read_text()), options.parquet.parent)
+        cells = missing_cells(df, config, options.parquet.parent)
         for cell in sorted(cells, key=lambda cell: not cell.skipped):
             shown = Text(f"skipped: {cell}") if cell.skipped else Text(f"missing: {cell}", style="bold red")
             console.print(shown, soft_wrap=True)

@@ -15,6 +15,8 @@ import pytest
 from helpers import accounted_run, benchopt, rows_of
 from test_end_to_end import plain
 
+from benchmark_utils import expected, listen, report, run, summary
+
 # a solver whose cells last as long as they are told to, and may refuse an image or fill a disk
 SMALL_SOLVER = """
 import os
@@ -68,9 +70,72 @@ def test_a_solver_that_refuses_an_image_fails_the_run_but_not_the_other_cells(be
     assert plain(output).count("done (cached)") == 1 and plain(output).count("error") == 1
 
 
-def test_an_unknown_name_is_a_usage_error(bench):
-    code, output = accounted_run(bench, "-s", "smal", *TASK)
-    assert code == 2 and "Patterns ['smal'] did not match any solver" in output and "Traceback" not in output
+def test_a_dataset_that_raises_fails_its_own_cells(bench):
+    dataset = "gaussian[n_problems=2,dim=[2,1,3]]"  # two coordinates are observed
+    code, output = accounted_run(bench, "-s", "small", "-d", dataset, "-o", "*[n_samples=20]", "--no-display")
+    assert code == 1
+    (line,) = missing(output)
+    assert "dim=1" in line and "ValueError: two coordinates are observed, so dim must be at least 2, got 1" in line
+    (page,) = (bench / "outputs").glob("*benchopt_run*.html")
+    assert "two coordinates are observed" in page.read_text().replace("\\u00a0", " ")
+    assert set(rows_of(bench).p_dataset_dim) == {2, 3}
+
+
+def test_a_shard_that_raises_does_not_speak_for_the_others(tmp_path):
+    dataset = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=1,first=[100000,0]]"
+    config = {"dataset": [dataset], "solver": ["pseudo_inverse"]}
+    broken, whole = expected.missing_cells(pd.DataFrame(columns=expected.CELL), config, tmp_path)
+    assert "100000" in broken.reason and not broken.skipped
+    assert whole.reason == expected.NO_ROW and not whole.skipped
+
+
+FAILS, SKIPPED = "gaussian[n_problems=2,dim=1]", "gaussian[n_problems=2,dim=2]"  # the latter with one sample
+
+
+@pytest.mark.parametrize(
+    "dataset, flags, code", [(FAILS, ["--allow-failures"], 0), (SKIPPED, ["--allow-failures"], 0), (SKIPPED, [], 1)]
+)
+def test_a_run_without_any_results(bench, dataset, flags, code):
+    arguments = ["-s", "small", "-d", dataset, "-o", "*[n_samples=1]", "--no-plot"]
+    found, output = accounted_run(bench, *arguments, *flags)
+    assert found == code
+    assert ("Every cell was skipped: a run without results is a failure" in output) == (dataset == SKIPPED)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["-s", "smal"], "Patterns ['smal'] did not match any solver"),
+        ([".", "-s", "smal"], "Patterns ['smal'] did not match any solver"),
+        (["-s", "dps[zeal=1]"], "Unknown parameter 'zeal' for solver dps"),
+        (["--config", "nowhere.yml"], "No such file or directory: 'nowhere.yml'"),
+        (["--parallel-config", "nowhere.yml"], "No such file or directory: 'nowhere.yml'"),
+        (["--job", "2"], "No such option '--job'"),
+    ],
+)
+def test_a_wrong_argument_is_a_usage_error(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [summary.main, report.main])
+@pytest.mark.parametrize(
+    "config, message", [("solver: [smal]", "did not match any solver"), ("solver: [", "while parsing")]
+)
+def test_a_wrong_config_of_what_is_expected_is_a_usage_error(main, config, message, tmp_path, capsys):
+    (tmp_path / "run.parquet").touch()
+    (tmp_path / "c.yml").write_text(config)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "run.parquet"), "--expect", str(tmp_path / "c.yml")])
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'c.yml'}: " in error and message in error
+
+
+def test_listening_to_a_missing_file_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        listen.main(["nowhere.parquet"])
+    assert "nowhere.parquet does not exist" in capsys.readouterr().err
 
 
 def start(bench, *arguments, **environment):
