@@ -3,6 +3,7 @@ import importlib.util
 import soxr
 import torch
 
+from benchmark_utils.attempts import noted
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.sampler import PosteriorSampler
 
@@ -34,6 +35,7 @@ class Solver(PosteriorSampler):
             return True, "demucs needs the package demucs 4.1 or newer: run `pip install 'demucs>=4.1'`"
         return skipped, reason
 
+    @noted
     def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
         from demucs.api import Separator  # optional
 
@@ -49,6 +51,11 @@ class Solver(PosteriorSampler):
 
     def sample(self, problem, prior, noise):
         return torch.stack([self.separate(mixture) for mixture in problem.y[:, 0]]).to(problem.y)
+
+    def get_result(self):
+        result = super().get_result()
+        result["provenance"]["weights"] += f", demucs {self.model}"
+        return result
 
     def separate(self, mixture):
         """The four stems (4, length), float64 on the CPU, of a mixture (length,)."""

@@ -17,12 +17,14 @@ import pytest
 import soundfile
 import torch
 import yaml
+from benchopt.utils.run_context import RunContext
 from helpers import benchopt, draw
 from test_invariance import SOLVERS
 from torch.distributions import MultivariateNormal
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from benchmark_utils import audio, listen, pictures
+from benchmark_utils.attempts import last_attempt
 from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.metrics import METRICS, SAMPLE_RATE, STEMS, is_active, scored_windows, si_sdr, si_sdri
 from benchmark_utils.operators.stem_sum import StemSum
@@ -822,6 +824,21 @@ def test_demucs_keeps_four_of_its_six_stems(demucs_package):
         draw(Demucs, problem, handle, 1, model="htdemucs")
     with pytest.raises(FileNotFoundError, match="could not fetch the weights of nobody: no connection"):
         draw(Demucs, problem, handle, 1, model="nobody")
+
+
+def test_demucs_notes_what_it_fails_with_and_names_its_network(demucs_package, tmp_path):
+    handle, x = music(8192, 1)
+    problem, solver = separation(handle, x), Demucs.get_instance(model="nobody")
+    solver._run_context = RunContext(
+        run_output_base=tmp_path / "run", dataset_name="d", objective_name="o", solver_name="s", repetition=0
+    )
+    with pytest.raises(FileNotFoundError):
+        solver.set_objective(problem, handle, 1, 0)
+    assert "could not fetch the weights of nobody" in last_attempt(tmp_path, ("d", "o", "s", 0))
+    solver = Demucs.get_instance()
+    solver.set_objective(problem, handle, 1, 0)
+    solver.run(None)
+    assert solver.get_result()["provenance"]["weights"].endswith(", demucs htdemucs_6s")
 
 
 def test_demucs_is_skipped_without_its_package(monkeypatch):
