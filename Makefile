@@ -1,4 +1,4 @@
-# make run: the quick start.  make test: what CI runs.  make test-slow: tests over 30 seconds.
+# make run: the quick start.  make test: what CI runs.  make test-slow: tests over 30 seconds, and what it skips.
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -24,4 +24,4 @@ test: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" BENCHOPT_RAISE_ON_ERROR=true benchopt test . --skip-install -q
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -rs
