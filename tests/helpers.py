@@ -1,6 +1,7 @@
 """What several test files share: a three-coordinate problem with a known posterior, running a solver or benchopt."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,12 @@ def draw(Solver, problem, prior, n_draws, seed=0, batch_size=None, **parameters)
     solver.set_objective(problem, prior, n_draws, seed, batch_size)
     solver.run(None)
     return solver.get_result()["samples"]
+
+
+def copied_benchmark(target):
+    """A copy without results or cache, so that runs do not meet the developer's own."""
+    left_out = (".venv", ".git", "__cache__", "outputs", "benchopt_run", "__pycache__", "data")
+    return shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*left_out))
 
 
 def benchopt(folder, *arguments, **environment):

@@ -7,7 +7,7 @@ import subprocess
 import pandas as pd
 import pytest
 import yaml
-from helpers import ROOT, accounted_run, benchopt, rows_of
+from helpers import ROOT, accounted_run, benchopt, copied_benchmark, rows_of
 
 WHOLE, SHARDS = {"first": [0], "n_images": [4]}, {"first": [0, 2], "n_images": [2]}
 NOT_COMPARED = {"objective_name", "objective_image", "objective_seconds_per_image", "objective_peak_memory_gb"}
@@ -37,9 +37,7 @@ def assert_same_rows(rows, others):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The rows of the run on one machine, in one piece."""
-    folder = tmp_path_factory.mktemp("whole") / "bench"
-    ignored = shutil.ignore_patterns(".venv", ".git", "__cache__", "outputs", "benchopt_run", "__pycache__", "data")
-    shutil.copytree(ROOT, folder, ignore=ignored)
+    folder = copied_benchmark(tmp_path_factory.mktemp("whole") / "bench")
     code, output = benchopt(folder, "run", ".", *write_config(folder, WHOLE))
     assert code == 0, output
     rows = rows_of(folder)
@@ -62,13 +60,33 @@ def test_merged_shards_are_the_whole(copy_of_benchmark, whole):
     assert_same_rows(rows_of(copy_of_benchmark), whole)
 
 
+# makes a cell fail outside of Dask, and leaves a file named after its worker
+RECORD_WORKER = """
+
+def recorded(run):
+    def run_on_dask(self, _):
+        from distributed import get_worker
+
+        with open(f"worker_{get_worker().name}", "w"):
+            run(self, _)
+
+    return run_on_dask
+
+
+PosteriorSampler.run = recorded(PosteriorSampler.run)
+"""
+
+
 @pytest.mark.slow
 def test_dask_gives_the_same_rows(copy_of_benchmark, whole):
     pytest.importorskip("distributed", reason="pip install dask distributed -c constraints.txt")
+    with open(copy_of_benchmark / "benchmark_utils" / "sampler.py", "a") as file:
+        file.write(RECORD_WORKER)
     arguments = write_config(copy_of_benchmark, SHARDS)
     code, output = accounted_run(copy_of_benchmark, *arguments, "--parallel-config", "configs/dask.yml")
     assert code == 0, output
     assert_same_rows(rows_of(copy_of_benchmark), whole)
+    assert {path.name for path in copy_of_benchmark.glob("worker_*")} == {"worker_0", "worker_1"}
 
 
 @pytest.fixture(scope="module")
