@@ -910,6 +910,7 @@ def test_the_page_of_players(tmp_path, monkeypatch):
     assert pictures.title(frame, "slakh2100", "spread") == "slakh2100: no spread, which is kept of images only"
 
     monkeypatch.setattr(listen, "read_results", lambda path: frame)
+    (tmp_path / "run.parquet").touch()
     listen.main([str(tmp_path / "run.parquet")])
     page = (tmp_path / "run_listen.html").read_text()
     assert page.count("<audio") == 13 and page.index("wiener") < page.index("mixture</td><td>0")
