@@ -147,6 +147,7 @@ def start(bench, *arguments, **environment):
         stdout=open(bench / "log", "w"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
     )
 
 
