@@ -55,8 +55,7 @@ class Solver(PosteriorSampler):
         ("*", "nonlinear_blur"): {"step_size": 1e-5, "n_inner": 200},
         # latent DAPS of the released code, whose c is 1; of the tasks it lacks, sr16 as sr4 and the others as box
         ("ffhq_latent", "*"): LATENT | chain(15, 9.02e-6, 0.13, 0.74),
-        ("ffhq_latent", "sr4"): chain(24, 1.35e-4, 0.023, 0.86),
-        ("ffhq_latent", "sr16"): chain(24, 1.35e-4, 0.023, 0.86),
+        **{("ffhq_latent", task): chain(24, 1.35e-4, 0.023, 0.86) for task in ("sr4", "sr16")},
         ("ffhq_latent", "random"): chain(38, 8.4e-6, 0.013, 0.92),
         ("ffhq_latent", "gaussian_blur"): chain(35, 2.7e-6, 0.95, 0.95),
         ("ffhq_latent", "motion_blur"): chain(49, 2.4e-5, 0.041, 0.45),
