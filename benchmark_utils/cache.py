@@ -20,7 +20,8 @@ def fingerprint():
 
 # they start or read a run, and change no row of it
 SHOWS_RESULTS = {
-    f"{name}.py" for name in "results tables charts pictures expected summary report api run attempts".split()
+    f"{name}.py"
+    for name in "results tables table_plot charts pictures expected summary report api run attempts".split()
 }
 
 

@@ -123,27 +123,32 @@ def missing_among_rows(df, outputs):
         attempt = last_attempt(outputs, cell)
         key = task_label(*problem), solver
         if not attempt and key not in reasons:
-            reasons[key] = _skip_reason_by_names(*cell)
-        reason = attempt or reasons[key]
-        found.append(Missing(*cell, reason or NO_ROW, not attempt and reason is not None))
+            reasons[key] = _reason_by_names(*cell)
+        found.append(Missing(*cell, *((attempt, False) if attempt else reasons[key])))
     return found
 
 
-def _skip_reason_by_names(dataset_name, objective_name, solver_name, repetition):
-    """The solver's own reason to skip, None if it has none or this version or machine cannot tell."""
+def _reason_by_names(dataset_name, objective_name, solver_name, repetition):
+    """(the solver's own reason to skip, True), or (what else is known of the cell, False).
+
+    Names of another version cannot be asked. A dataset that raises here is told, and the page goes on.
+    """
     benchmark = _benchmark()
     try:
         ((dataset, dataset_problem),) = _instances(benchmark.check_dataset_patterns([dataset_name]))
         ((objective, _),) = _instances(benchmark.check_objective_filters([objective_name]))
         ((solver, solver_problem),) = _instances(benchmark.check_solver_patterns([solver_name]))
         if dataset_problem or solver_problem:
-            return None
+            return NO_ROW, False
         RunContext().set_run_context(objective, dataset, solver, repetition, base_seed=0)
         if objective._set_dataset(dataset)[0]:
-            return None
-        return solver.skip(**objective.get_objective())[1]
-    except Exception:
-        return None  # names of another version, or files that are not here or damaged
+            return NO_ROW, False
+        reason = solver.skip(**objective.get_objective())[1]
+        return reason or NO_ROW, reason is not None
+    except click.BadParameter:
+        return NO_ROW, False
+    except Exception as error:
+        return f"{NO_ROW}; asking here whether it is skipped gave {described(error)}", False
 
 
 def command_line_request():

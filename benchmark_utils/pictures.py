@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from benchmark_utils.expected import CELL
 from benchmark_utils.results import (
     count_decimals,
     headline,
@@ -32,7 +33,6 @@ VIEWS = {
 AT_WHITE = 0.5
 MAP_LEVELS = 32  # colours of a map: fewer bytes
 ZOOM = 3
-CELL = ["dataset_name", "objective_name", "solver_name", "idx_rep"]
 SEVERAL_SAMPLES = {"spread", "si_sdri_mean"}  # scores that only several samples have
 
 

@@ -12,7 +12,7 @@ from deepinv.physics import DecomposablePhysics
 
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
-from objective import Objective
+from scripts.common import objective_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,10 +44,7 @@ def fingerprint_problem(noise_std=0.2):
 
 def problem_of(dataset):
     """The problem that the objective makes of a dataset with seed 0."""
-    objective = Objective.get_instance()
-    objective.get_seed = lambda **_: 0
-    objective.set_data(**dataset.get_data())
-    return objective.problem
+    return objective_of(dataset).problem
 
 
 def draw(Solver, problem, prior, n_draws, seed=0, batch_size=None, **parameters):

@@ -12,7 +12,7 @@ from benchmark_utils import fid
 from benchmark_utils.results import tasks
 from benchmark_utils.tables import leaderboard
 from datasets.ffhq_inpainting import Dataset as FFHQInpainting
-from objective import Objective
+from scripts.common import objective_of
 
 
 @pytest.fixture
@@ -81,10 +81,7 @@ def test_the_objective_keeps_the_features_of_truths_and_first_draws(monkeypatch)
     x_true = dataset.get_data()["x_true"]
     samples = torch.stack([x_true.flip(0), x_true], 1)  # the first draw of each image is another face
     for fid_asked, n_features in ((True, 3), (None, 0)):
-        objective = Objective.get_instance(fid=fid_asked)
-        objective.get_seed = lambda **_: 0
-        objective.set_data(**dataset.get_data())
-        kept = objective.save_final_results(samples=samples)
+        kept = objective_of(dataset, fid=fid_asked).save_final_results(samples=samples)
         assert len(kept.get("truth_features", ())) == len(kept.get("sample_features", ())) == n_features
         if fid_asked:
             colours = (x_true.double().mean((2, 3)) + 1) * 127.5

@@ -842,6 +842,16 @@ def test_shards_and_unknown_names_are_grouped(tmp_path):
     assert row[1:5] == ["b", HALF_TASK, "missing", "2"] and row[5] == expected.NO_ROW
 
 
+def test_a_dataset_that_raises_here_is_told(tmp_path):
+    damaged = "slakh2100[chunk_length=0]"
+    rows = cell(HALF.format(0), "a", (0,), {"lpips": [0.1]})
+    for dataset, solver in ((HALF.format(0), "silence"), (damaged, "a")):
+        rows += cell(dataset, solver, (0,), {"lpips": [0.1]})
+    (row,) = text_rows(tables.missing(pd.DataFrame(rows), outputs=tmp_path))
+    assert row[1] == "silence" and row[3] == "missing"
+    assert "ValueError: chunk_length must be 1 or more, got 0" in row[5]
+
+
 def test_request_of_a_command_line_and_its_config(tmp_path):
     (tmp_path / "c.yml").write_text(CONFIG_TEXT + "n-repetitions: 3\n")
     arguments = [".", "--config", str(tmp_path / "c.yml"), "-s", "mgdm", "-f", "dps"]

@@ -22,6 +22,7 @@ from benchmark_utils.schedule import NoiseSchedule
 from datasets.ffhq_inpainting import Dataset as Inpainting
 from datasets.gaussian import Dataset as Gaussian
 from objective import Objective
+from scripts.common import objective_of
 from solvers.ddnm import Solver as DDNM
 from solvers.dps import Solver as DPS
 from solvers.mmps import Solver as MMPS
@@ -230,10 +231,8 @@ def test_weights_are_frozen_and_channels_last():
 
 
 def test_unknown_precision_is_refused():
-    objective = Objective.get_instance(precision="bf16")
-    objective.get_seed = lambda **_: 0
     with pytest.raises(ValueError, match="unknown precision 'bf16'; known: float32, tf32, bfloat16"):
-        objective.set_data(**Inpainting.get_instance(n_images=1).get_data())
+        objective_of(Inpainting.get_instance(n_images=1), precision="bf16")
 
 
 @pytest.mark.parametrize("how", [{"precision": "bfloat16"}, {"compile": True}])
@@ -261,9 +260,7 @@ def test_tf32_is_not_for_an_operator_with_convolutions():
 
 
 def test_solvers_get_the_prior_as_the_objective_says():
-    objective = Objective.get_instance(precision="bfloat16", compile=True)
-    objective.get_seed = lambda **_: 0
-    objective.set_data(**Inpainting.get_instance(n_images=1).get_data())
+    objective = objective_of(Inpainting.get_instance(n_images=1), precision="bfloat16", compile=True)
     assert objective.get_objective()["prior"] == Prior("faces64", precision="bfloat16", compile=True)
 
 
