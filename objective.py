@@ -38,12 +38,12 @@ import torch
 from benchopt import BaseObjective
 from deepinv.physics import Inpainting
 
-from benchmark_utils.attempts import finished, noted
-from benchmark_utils.cache import fingerprint
-from benchmark_utils.fid import features
+from benchmark_utils.attempts import forget_attempt, record_attempt
 from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
-from benchmark_utils.rng import NoiseStream, stream_seed
+from benchmark_utils.provenance import fingerprint
+from benchmark_utils.rng import RNG, stream_seed
+from benchmark_utils.stored import features
 
 N_PICTURES = 4
 
@@ -95,7 +95,7 @@ class Objective(BaseObjective):
         self.seed = self.get_seed(use_repetition=True)
         self.draws_per_image = self.n_samples or n_samples
         operator = operator.double()
-        stream = NoiseStream(self.seed, "measurement", task, images, dtype=torch.float64)
+        stream = RNG(self.seed, "measurement", task, images, dtype=torch.float64)
         with torch.no_grad():
             measure = getattr(operator, "measure", operator.A)
             y = noise.sample(measure(x_true.double()), stream)
@@ -115,7 +115,7 @@ class Objective(BaseObjective):
             "batch_size": self.batch_size,
         }
 
-    @noted
+    @record_attempt
     def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb, ess, provenance, oracle=None):
         samples = self._informed(samples, oracle)
         cost = {
@@ -160,7 +160,7 @@ class Objective(BaseObjective):
         prior = self.prior.load("cpu")
         posterior = prior.posterior(self.problem.rows([i]))
         key = self.seed, "reference", self.problem.task, [image] * 2 * n, range(2 * n)
-        stream = NoiseStream(*key, dtype=torch.float64, block=1)  # few numbers of many rows: none ahead
+        stream = RNG(*key, dtype=torch.float64, block=1)  # few numbers of many rows: none ahead
         reference, other = posterior.sample(stream).split(n)
         return {
             "sliced_wasserstein": sliced_wasserstein(draws, reference, seed=image),
@@ -185,16 +185,16 @@ class Objective(BaseObjective):
             row["si_sdri_mean"] = float(METRICS["si_sdri_all"].score(draws.mean(0, keepdim=True), truth))
         return row
 
-    @noted
+    @record_attempt
     def save_final_results(self, samples, oracle=None, **_):
         """For the page: truth, observation, first sample and spread of the first images, and stems as audio."""
         kept = self._kept(self._informed(samples, oracle))
-        finished(self)
+        forget_attempt(self)
         return kept
 
     def _kept(self, samples):
         if self.problem.task == "separation":
-            from benchmark_utils.listen import kept  # imports soundfile, which only audio needs
+            from benchmark_utils.results.players import kept  # imports soundfile, which only audio needs
 
             first = self.groups[0]
             return kept(joined(self.x_true[first]), joined(samples[first])[0])

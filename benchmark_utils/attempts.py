@@ -38,17 +38,17 @@ def _write(component, text):
     partial.replace(path)
 
 
-def described(error):
+def describe(error):
     """Kind and message of an exception."""
     return f"{type(error).__name__}: {error}"
 
 
-def failed(component, error):
+def record_failure(component, error):
     """Note what the cell of a solver or objective failed with."""
-    _write(component, described(error))
+    _write(component, describe(error))
 
 
-def noted(method):
+def record_attempt(method):
     """Let a method of a solver or objective note that its cell has begun, and what it fails with.
 
     An override that does more than call a noted method is noted itself, or its own failure is not told.
@@ -60,13 +60,13 @@ def noted(method):
         try:
             return method(self, *args, **kwargs)
         except Exception as error:
-            failed(self, error)
+            record_failure(self, error)
             raise
 
     return noting
 
 
-def finished(component):
+def forget_attempt(component):
     """Remove the note of a cell."""
     path = _place(component)
     if path is not None:

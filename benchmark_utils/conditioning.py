@@ -1,7 +1,7 @@
 """The linear-Gaussian update that several methods share."""
 
 
-def draw_conditional(operator, y, y_std, center, std, noise):
+def draw_conditional(operator, y, y_std, center, std, rng):
     """Draw ``x ~ N(y; A x, y_std^2 I) N(x; center, std^2 I)``, exactly, with the SVD ``A = U diag(s) V^T``.
 
     The coordinates ``V^T x`` are independent Gaussians. ``center`` has shape (n, *event), ``std = 0`` returns it.
@@ -11,4 +11,4 @@ def draw_conditional(operator, y, y_std, center, std, noise):
     innovation = operator.U_adjoint(y) - operator.mask * spectrum
     mean = spectrum + operator.mask * std**2 / predicted_variance * innovation
     conditional_std = std * y_std / predicted_variance**0.5
-    return operator.V(mean + conditional_std * noise.normal(*spectrum.shape[1:]))
+    return operator.V(mean + conditional_std * rng.randn(*spectrum.shape[1:]))

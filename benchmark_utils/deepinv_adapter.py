@@ -34,18 +34,18 @@ def in_unit_range(problem):
     return (problem.y + problem.A(ones)) / 2, physics
 
 
-def sample_one_by_one(reconstruct, problem, noise, progress):
+def sample_one_by_one(reconstruct, problem, rng, progress):
     """``reconstruct(y, physics)`` on [0, 1] for each row of ``problem``, as (n, *signal) in [-1, 1].
 
     deepinv draws its noise from torch's global generator, over the batch, and its ``seed=0`` means no seed: so every
-    row runs alone, in a fork of the generator, seeded from that row of ``noise``.
+    row runs alone, in a fork of the generator, seeded from that row of ``rng``.
     """
-    seeds = 1 + (2**24 * noise.uniform(1)[:, 0]).long()
-    devices = [noise.device] if noise.device.type == "cuda" else []
+    seeds = 1 + (2**24 * rng.rand(1)[:, 0]).long()
+    devices = [rng.device] if rng.device.type == "cuda" else []
     samples = []
     for row, seed in enumerate(progress(seeds.tolist())):
         y, physics = in_unit_range(problem.rows([row]))
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             samples.append(reconstruct(y, physics))
-    return 2 * torch.cat(samples).to(noise.dtype) - 1
+    return 2 * torch.cat(samples).to(rng.dtype) - 1

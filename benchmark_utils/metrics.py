@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmark_utils.hub import asset
+from benchmark_utils.files.paths import asset
 
 STEMS = ("bass", "drums", "guitar", "piano")
 SAMPLE_RATE = 22_050

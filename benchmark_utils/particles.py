@@ -8,18 +8,18 @@ class Particles:
 
     Parameters
     ----------
-    noise : NoiseStream with ``n_filters * N`` rows; each particle draws its own resampling number from its row.
+    rng : RNG with ``n_filters * N`` rows; each particle draws its own resampling number from its row.
 
     ``ess`` (n_filters,) is the smallest effective sample size met so far, divided by N.
     """
 
-    def __init__(self, noise, n_filters):
-        self.noise, self.n_filters = noise, n_filters
-        self.n_particles = len(noise.images) // n_filters
-        self.ess = torch.ones(n_filters, dtype=torch.float64, device=noise.device)
+    def __init__(self, rng, n_filters):
+        self.rng, self.n_filters = rng, n_filters
+        self.n_particles = len(rng.images) // n_filters
+        self.ess = torch.ones(n_filters, dtype=torch.float64, device=rng.device)
 
     def _uniform(self):
-        return self.noise.uniform(1).double().view(self.n_filters, self.n_particles)
+        return self.rng.rand(1).double().view(self.n_filters, self.n_particles)
 
     def _rows(self, log_weights, positions):
         """Row of the particle that holds each position in [0, 1) of its filter's cumulative weights; sets ``ess``."""

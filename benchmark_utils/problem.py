@@ -6,85 +6,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from deepinv.physics import DecomposablePhysics, Inpainting, LinearPhysics, Physics
 
+from benchmark_utils.noise import GaussianNoise
+
 TASKS = (
     "box half random sr4 sr16 gaussian_blur motion_blur jpeg2 phase_retrieval nonlinear_blur hdr denoising "
     "colorization separation mixture gaussian"
 ).split()
-
-
-@dataclass(frozen=True)
-class GaussianNoise:
-    """Additive Gaussian noise of standard deviation ``std``, in the units of the measurement."""
-
-    std: float
-
-    def __post_init__(self):
-        if not self.std > 0:
-            raise ValueError(f"noise_std must be positive, got {self.std}")
-
-    def sample(self, clean, stream):
-        """A noisy measurement for each row of ``clean`` (n, *measurement)."""
-        return clean + self.std * stream.normal(*clean.shape[1:])
-
-    def log_likelihood(self, y, clean):
-        """``log p(y | clean)`` up to a constant, summed over each row: (n,)."""
-        return -(y - clean).square().flatten(1).sum(1) / (2 * self.std**2)
-
-    def misfit(self, y, clean, m):
-        """``||y - clean||^2 / (m std^2)`` per row: about 1 at the truth."""
-        return (y - clean).square().flatten(1).sum(1) / (m * self.std**2)
-
-
-@dataclass(frozen=True)
-class NoNoise(GaussianNoise):
-    """A measurement without noise, to which the likelihood grants the standard deviation ``std`` all the same.
-
-    For music source separation, as MGDM (Janati et al. 2025, https://arxiv.org/abs/2502.03332, section 5), std 1e-4.
-    """
-
-    def sample(self, clean, stream):
-        return clean
-
-
-@dataclass(frozen=True)
-class PoissonNoise:
-    """Photon counts: ``k ~ Poisson(mu)`` with ``mu = 255 rate clamp((A(x) + 1) / 2, 1e-3, 1)``.
-
-    The measurement is scaled back to the range of the image, ``y = 2 k / (255 rate) - 1``: the scaling of DPS
-    (Chung et al. 2023, https://arxiv.org/abs/2209.14687), where ``rate = 1`` counts grey levels. A hidden entry of
-    a mask is 0 in y and in A(x): it adds a constant to the log-likelihood and 0 to the misfit.
-    """
-
-    rate: float = 0.05
-
-    def __post_init__(self):
-        if not self.rate > 0:
-            raise ValueError(f"the Poisson rate must be positive, got {self.rate}")
-
-    def intensity(self, clean):
-        """Expected counts mu of ``clean``; constant, without gradient, where ``clean`` leaves [-1, 1]."""
-        return 255 * self.rate * ((clean + 1) / 2).clamp(1e-3, 1)
-
-    def counts(self, y):
-        return (y + 1) * (255 * self.rate / 2)
-
-    def sample(self, clean, stream):
-        """A noisy measurement for each row of ``clean`` (n, *measurement), by inverting the distribution function."""
-        from scipy.stats import poisson  # a second to import, so only when drawn
-
-        uniform = stream.uniform(*clean.shape[1:])
-        k = torch.from_numpy(poisson.ppf(uniform.cpu().numpy(), self.intensity(clean).cpu().numpy()))
-        return 2 * k.clamp(min=0).to(clean) / (255 * self.rate) - 1  # ppf(0) is -1
-
-    def log_likelihood(self, y, clean):
-        """``log p(y | clean) = sum k ln mu - mu - ln Gamma(k + 1)``, summed over each row: (n,)."""
-        k, mu = self.counts(y), self.intensity(clean)
-        return (torch.xlogy(k, mu) - mu - torch.lgamma(k + 1)).flatten(1).sum(1)
-
-    def misfit(self, y, clean, m):
-        """``sum (k - mu)^2 / mu / m`` per row: about 1 at the truth."""
-        mu = self.intensity(clean)
-        return ((self.counts(y) - mu).square() / mu).flatten(1).sum(1) / m
 
 
 @dataclass(frozen=True)
@@ -101,7 +28,7 @@ class InverseProblem:
         Hidden entries of a masked measurement are exactly 0.
     task : str
         One of ``TASKS``; with the prior's family it selects a solver's preset.
-    m : int
+    n_observed : int
         Number of observed scalars of one image.
     images : tuple of int
         Image number of each row.
@@ -118,7 +45,7 @@ class InverseProblem:
     noise: object
     y: torch.Tensor
     task: str
-    m: int
+    n_observed: int
     images: tuple
     n_draws: int = 1
     capabilities: frozenset = frozenset()
@@ -142,7 +69,7 @@ class InverseProblem:
 
     def misfit(self, x):
         """Data misfit per row, about 1 for a posterior sample: (n,)."""
-        return self.noise.misfit(self.y, self.A(x), self.m)
+        return self.noise.misfit(self.y, self.A(x), self.n_observed)
 
     def rows(self, index, n_draws=1):
         """The problem of the images at positions ``index``, each repeated ``n_draws`` times in a row."""

@@ -1,6 +1,7 @@
 """What the rows of a result say of their origin: commit, library versions, device, and the weights' sha256."""
 
 import functools
+import hashlib
 import os
 import subprocess
 from importlib.metadata import version
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark_utils.hub import sha256_of
+from benchmark_utils.files.paths import sha256_of, user_files_state
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("torch", "diffusers", "deepinv")
@@ -50,3 +51,25 @@ def provenance(prior, device):
     """Texts for the rows of a cell that this process computed on ``device`` with a loaded ``prior``."""
     versions = {name: version(name) for name in LIBRARIES}
     return {"git_commit": git_commit(), "device": device_name(device), "weights": weights(prior)} | versions
+
+
+@functools.cache
+def fingerprint():
+    """A digest of the sources, and the state of the files that the user named (images, weights).
+
+    benchopt hashes the file of a solver, dataset or objective but not what they import or read; the base solver
+    and the objective return this from ``_get_state``, which enters the cache key. Taken once in a process: benchopt
+    pickles in one thread (``-j``) while another rebuilds the benchmark, whose configuration cannot be read then.
+    """
+    return {"benchmark_utils": source_digest(), "user_files": user_files_state()}
+
+
+@functools.cache
+def source_digest():
+    """A digest of the assets' checksums and of ``benchmark_utils`` without what only reads results or starts runs."""
+    digest = hashlib.sha256((ROOT / "assets" / "SHA256SUMS").read_bytes())
+    sources = ROOT / "benchmark_utils"
+    for path in sorted(sources.rglob("*.py")):
+        if path.relative_to(sources).parts[0] not in ("results", "runs", "__main__.py"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ def stream_seed(seed, purpose, task, *numbers):
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
 
 
-class NoiseStream:
+class RNG:
     """One generator per row: row i depends on (seed, purpose, task, image_i, draw_i) and on the calls made, only.
 
     Parameters
@@ -58,11 +58,15 @@ class NoiseStream:
         self._blocks[sampler] = block, used + size
         return block[:, used : used + size].reshape(-1, *shape)
 
-    def normal(self, *shape):
+    def randn(self, *shape):
         """Standard normal numbers, (n, *shape)."""
         return self._serve(torch.randn, shape)
 
-    def uniform(self, *shape):
+    def randn_like(self, x):
+        """Standard normal numbers of the shape of ``x`` (n, *shape)."""
+        return self.randn(*x.shape[1:])
+
+    def rand(self, *shape):
         """Uniform numbers in [0, 1), (n, *shape)."""
         return self._serve(torch.rand, shape)
 
@@ -70,4 +74,4 @@ class NoiseStream:
         """A stream with ``n_particles`` rows for every image (image-major), seeded by (image, particle)."""
         images = [image for image in dict.fromkeys(self.images) for _ in range(n_particles)]
         draws = list(range(n_particles)) * (len(images) // n_particles)
-        return NoiseStream(*self._key, images, draws, self.device, self.dtype)
+        return RNG(*self._key, images, draws, self.device, self.dtype)

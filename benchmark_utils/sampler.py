@@ -7,10 +7,9 @@ import torch
 from benchopt import BaseSolver
 from tqdm import tqdm
 
-from benchmark_utils.attempts import noted
-from benchmark_utils.cache import fingerprint
-from benchmark_utils.provenance import provenance
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.attempts import record_attempt
+from benchmark_utils.provenance import fingerprint, provenance
+from benchmark_utils.rng import RNG
 
 
 class CountingPrior:
@@ -59,7 +58,7 @@ class PosteriorSampler(BaseSolver):
     PRESETS = {}
     ess = None  # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N per image
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         """Draw one posterior sample per row of ``problem``.
 
         Runs without gradients: open ``torch.enable_grad()`` where the method differentiates.
@@ -68,7 +67,7 @@ class PosteriorSampler(BaseSolver):
         ----------
         problem : InverseProblem, ``problem.y`` of shape (n, *measurement)
         prior : LoadedPrior, counting its calls
-        noise : NoiseStream with the n rows of the problem, the only source of randomness
+        rng : RNG with the n rows of the problem, the only source of randomness
 
         Returns
         -------
@@ -85,7 +84,7 @@ class PosteriorSampler(BaseSolver):
             return True, reason
         return False, None
 
-    @noted
+    @record_attempt
     def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.problem, self.n_samples, self.seed = problem, n_samples, seed
@@ -110,7 +109,7 @@ class PosteriorSampler(BaseSolver):
                 value = found[0]
             setattr(self, name, value)
 
-    @noted
+    @record_attempt
     def run(self, _):
         problem = self.problem.to(self.device, self.prior.dtype)
         if self.device.type == "cuda":
@@ -154,11 +153,9 @@ class PosteriorSampler(BaseSolver):
     @torch.no_grad()
     def _sample_images(self, problem, prior):
         draws = list(range(problem.n_draws)) * (len(problem.images) // problem.n_draws)
-        noise = NoiseStream(
-            self.seed, "sampler", problem.task, problem.images, draws, device=self.device, dtype=prior.dtype
-        )
+        rng = RNG(self.seed, "sampler", problem.task, problem.images, draws, device=self.device, dtype=prior.dtype)
         solver_problem = problem.in_latent_space(prior) if "latent" in problem.capabilities else problem
-        x = prior.decode(self.sample(solver_problem, prior, noise))
+        x = prior.decode(self.sample(solver_problem, prior, rng))
         finite = x.flatten(1).isfinite().all(1)
         if not finite.all():
             row = int((~finite).nonzero()[0])

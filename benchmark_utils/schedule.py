@@ -75,13 +75,13 @@ class NoiseSchedule:
         c_l = math.sqrt(r_ls) - c_t * math.sqrt(r_lt)
         return c_l, c_t, math.sqrt(variance)
 
-    def sample_bridge(self, x_l, x_t, l, s, t, noise, eta=1.0):
-        """Draw ``x_s`` from :meth:`bridge`; ``x_l`` and ``x_t`` have shape (n, *event), ``noise`` is a NoiseStream."""
+    def sample_bridge(self, x_l, x_t, l, s, t, rng, eta=1.0):
+        """Draw ``x_s`` from :meth:`bridge`; ``x_l`` and ``x_t`` have shape (n, *event), ``rng`` is an RNG."""
         c_l, c_t, std = self.bridge(l, s, t, eta)
         mean = c_l * x_l + c_t * x_t
-        return mean + std * noise.normal(*x_t.shape[1:]) if std > 0 else mean
+        return mean + std * rng.randn(*x_t.shape[1:]) if std > 0 else mean
 
-    def sample_forward(self, x_s, s, t, noise):
+    def sample_forward(self, x_s, s, t, rng):
         """Draw ``x_t ~ q(x_t | x_s) = N(sqrt(abar_t / abar_s) x_s, (1 - abar_t / abar_s) I)`` for ``s <= t``."""
         ratio = self._abar[t] / self._abar[s]
-        return math.sqrt(ratio) * x_s + math.sqrt(1 - ratio) * noise.normal(*x_s.shape[1:])
+        return math.sqrt(ratio) * x_s + math.sqrt(1 - ratio) * rng.randn(*x_s.shape[1:])

@@ -1,6 +1,6 @@
 from benchopt import BaseDataset
 
-from benchmark_utils.images import ffhq_data, prepare_ffhq
+from benchmark_utils.files.images import ffhq_data, prepare_ffhq
 from benchmark_utils.operators.inpainting import inpainting
 
 

@@ -1,6 +1,6 @@
 from benchopt import BaseDataset
 
-from benchmark_utils.images import imagenet_data, prepare_imagenet
+from benchmark_utils.files.images import imagenet_data, prepare_imagenet
 from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
 
 

@@ -1,6 +1,6 @@
 from benchopt import BaseDataset
 
-from benchmark_utils.audio import separation_data
+from benchmark_utils.files.slakh import separation_data
 
 
 class Dataset(BaseDataset):

@@ -1,5 +1,5 @@
-from benchmark_utils import tables
-from benchmark_utils.table_plot import TablePlot
+from benchmark_utils.results import tables
+from benchmark_utils.results.page import TablePlot
 
 
 class Plot(TablePlot):

@@ -1,10 +1,10 @@
-from benchmark_utils import results, tables
-from benchmark_utils.table_plot import TablePlot
+from benchmark_utils.results import scores, tables
+from benchmark_utils.results.page import TablePlot
 
 
 class Plot(TablePlot):
     """Scores and costs of every solver, best first."""
 
     name = "leaderboard"
-    options = {"task": results.tasks}
+    options = {"task": scores.tasks}
     table = staticmethod(tables.leaderboard)

@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils import tables
+from benchmark_utils.results import tables
 
 
 class Plot(BasePlot):

@@ -1,10 +1,10 @@
-from benchmark_utils import results, tables
-from benchmark_utils.table_plot import TablePlot
+from benchmark_utils.results import scores, tables
+from benchmark_utils.results.page import TablePlot
 
 
 class Plot(TablePlot):
     """Mean rank of every solver over the tasks, with its bootstrap interval."""
 
     name = "overall"
-    options = {"task": lambda df: list(results.comparisons(df))}
+    options = {"task": lambda df: list(scores.comparisons(df))}
     table = staticmethod(tables.overall)

@@ -1,10 +1,10 @@
-from benchmark_utils import results, tables
-from benchmark_utils.table_plot import TablePlot
+from benchmark_utils.results import scores, tables
+from benchmark_utils.results.page import TablePlot
 
 
 class Plot(TablePlot):
     """Measured scores beside the published ones."""
 
     name = "paper_comparison"
-    options = {"task": results.tasks}
+    options = {"task": scores.tasks}
     table = staticmethod(tables.paper_comparison)

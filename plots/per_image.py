@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils import charts, results
+from benchmark_utils.results import charts, scores
 
 
 class Plot(BasePlot):
@@ -8,7 +8,7 @@ class Plot(BasePlot):
 
     name = "per_image"
     type = "boxplot"
-    options = {"task": results.tasks}
+    options = {"task": scores.tasks}
 
     def plot(self, df, task):
         return [

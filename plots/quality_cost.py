@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils import charts, results
+from benchmark_utils.results import charts, scores
 
 
 class Plot(BasePlot):
@@ -8,7 +8,7 @@ class Plot(BasePlot):
 
     name = "quality_cost"
     type = "scatter"
-    options = {"task": results.tasks, "cost": list(charts.COST_AXES)}
+    options = {"task": scores.tasks, "cost": list(charts.COST_AXES)}
 
     def plot(self, df, task, cost):
         points = charts.tradeoff(df, task, cost)

@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils import pictures, tables
+from benchmark_utils.results import pictures, tables
 
 
 class Plot(BasePlot):

@@ -1,10 +1,6 @@
 """What the scripts that measure share: the objective without benchopt's runner, intervals, tables."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from objective import Objective  # noqa: E402
+from objective import Objective
 
 
 def objective_of(dataset, **parameters):

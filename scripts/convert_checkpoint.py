@@ -9,13 +9,11 @@ architecture: name the result in the environment variable FFHQ256_PATH (IMAGENET
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmark_utils.archives import convert_archives
-from benchmark_utils.hub import convert_file, sha256_of
+from benchmark_utils.files.archives import convert_archives
+from benchmark_utils.files.paths import sha256_of
+from benchmark_utils.files.weights import convert_file
 from benchmark_utils.priors import latent
 from benchmark_utils.priors.adm import FFHQ_WEIGHTS, IMAGENET_WEIGHTS
 

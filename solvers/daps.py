@@ -68,18 +68,18 @@ class Solver(PosteriorSampler):
         ("gaussian", "*"): {"inner": "exact", "tau": "noise"},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.inner not in ("mcmc", "exact"):
             raise ValueError(f"daps: inner must be 'mcmc' or 'exact', got {self.inner!r}")
         if self.inner == "exact" and not {"svd", "gaussian"} <= problem.capabilities:
             raise ValueError(f"daps: inner='exact' needs an SVD, which {problem.task} has not; use inner='mcmc'")
         levels = [*poly_grid(self.sigma_max, self.sigma_min, self.n_levels), 0.0]
-        x = self.sigma_max * noise.normal(*prior.event_shape)
+        x = self.sigma_max * rng.randn(*prior.event_shape)
         for k in self.progress(range(self.n_levels)):
             x_hat = self.solve_ode(prior, x, levels[k])
             decay = 1 + (self.step_decay - 1) * k / self.n_levels
-            x_0 = self.sample_x_0(problem, noise, x_hat, levels[k], self.step_size * decay)
-            x = x_0 + levels[k + 1] * noise.normal(*prior.event_shape)
+            x_0 = self.sample_x_0(problem, rng, x_hat, levels[k], self.step_size * decay)
+            x = x_0 + levels[k + 1] * rng.randn(*prior.event_shape)
         return x
 
     def solve_ode(self, prior, x, sigma):
@@ -88,18 +88,18 @@ class Solver(PosteriorSampler):
             x = x + (s_next - s) / s * (x - prior.denoise_sigma(x, s))
         return x
 
-    def sample_x_0(self, problem, noise, x_hat, r, step):
+    def sample_x_0(self, problem, rng, x_hat, r, step):
         """The inner step at coupling ``r`` around x_hat."""
         tau = problem.noise.std if self.tau == "noise" else self.tau
         if self.inner == "exact":
-            return draw_conditional(problem.operator, problem.y, tau / (2 * self.data_factor) ** 0.5, x_hat, r, noise)
-        x, v = x_hat, noise.normal(*x_hat.shape[1:])
+            return draw_conditional(problem.operator, problem.y, tau / (2 * self.data_factor) ** 0.5, x_hat, r, rng)
+        x, v = x_hat, rng.randn(*x_hat.shape[1:])
         for _ in range(self.n_inner):
             with torch.enable_grad():
                 x_0 = x.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(problem.residual(x_0).square().sum(), x_0)
             score = (x_hat - x) / r**2 - self.data_factor * gradient.clamp(-self.clamp, self.clamp) / tau**2
-            kick = (2 * (1 - self.momentum)) ** 0.5 * noise.normal(*x.shape[1:])
+            kick = (2 * (1 - self.momentum)) ** 0.5 * rng.randn(*x.shape[1:])
             v = self.momentum * v + step**0.5 * score + kick
             x = x + step**0.5 * v
         return x

@@ -49,22 +49,22 @@ class Solver(PosteriorSampler):
             return True, f"{self.name} needs linear, or JPEG, which {problem.task} with {prior.name} has not"
         return super().skip(problem=problem, prior=prior)
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         levels = prior.schedule.grid(self.n_steps)
         cuts = [levels[self.n_steps * block // self.n_blocks] for block in range(self.n_blocks + 1)]
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels[:-1]))):
             k = max(cut for cut in cuts if cut <= s)
             if t in cuts:
-                x = self.langevin(problem, prior, noise, x, t, k)
-            x = self.sample_x_s(problem, prior, noise, x, t, s, k)
+                x = self.langevin(problem, prior, rng, x, t, k)
+            x = self.sample_x_s(problem, prior, rng, x, t, s, k)
         return prior.denoise(x, 1)
 
     def log_potential(self, problem, prior, x_k, k):
         scaled = prior.schedule.abar(k) ** 0.5 * problem.y
         return problem.noise.log_likelihood(scaled, problem.A(x_k)).sum()
 
-    def langevin(self, problem, prior, noise, x, t, k):
+    def langevin(self, problem, prior, rng, x, t, k):
         abar = prior.schedule.abar(t)
         c_0, c_t, _ = prior.schedule.bridge(0, k, t, eta=0.0)
         for _ in range(self.n_langevin):
@@ -75,10 +75,10 @@ class Solver(PosteriorSampler):
                 (gradient,) = torch.autograd.grad(log_potential, x_t)
             drift = (abar**0.5 * x_hat.detach() - x) / (1 - abar) + gradient
             tamed = drift / (1 + self.langevin_step * row_norm(drift))
-            x = x + self.langevin_step * tamed + (2 * self.langevin_step) ** 0.5 * noise.normal(*x.shape[1:])
+            x = x + self.langevin_step * tamed + (2 * self.langevin_step) ** 0.5 * rng.randn(*x.shape[1:])
         return x
 
-    def sample_x_s(self, problem, prior, noise, x_t, t, s, k):
+    def sample_x_s(self, problem, prior, rng, x_t, t, s, k):
         c_0, c_t, std = prior.schedule.bridge(0, s, t)
         kernel_mean = c_0 * prior.denoise(x_t, t) + c_t * x_t
         mean, rho = kernel_mean, torch.full_like(kernel_mean, math.log(std))
@@ -86,8 +86,8 @@ class Solver(PosteriorSampler):
         for _ in range(self.n_gradient):
             with torch.enable_grad():
                 mean, rho = mean.detach().requires_grad_(), rho.detach().requires_grad_()
-                x_s = mean + rho.exp() * noise.normal(*x_t.shape[1:])
-                x_k = prior.schedule.sample_bridge(prior.denoise(x_s, s), x_s, 0, k, s, noise) if k < s else x_s
+                x_s = mean + rho.exp() * rng.randn(*x_t.shape[1:])
+                x_k = prior.schedule.sample_bridge(prior.denoise(x_s, s), x_s, 0, k, s, rng) if k < s else x_s
                 divergence = ((mean - kernel_mean).square() + (2 * rho).exp()).sum() / (2 * std**2) - rho.sum()
                 loss = divergence - self.log_potential(problem, prior, x_k, k)
                 gradients = torch.autograd.grad(loss, [mean, rho])
@@ -95,7 +95,7 @@ class Solver(PosteriorSampler):
                 value.detach() - length * g / row_norm(g).clamp(min=1e-12)
                 for value, g in zip((mean, rho), gradients, strict=True)
             )
-        return mean + rho.exp() * noise.normal(*x_t.shape[1:])
+        return mean + rho.exp() * rng.randn(*x_t.shape[1:])
 
 
 def row_norm(x):

@@ -24,19 +24,19 @@ class Solver(PosteriorSampler):
         ("audio", "*"): {"n_steps": 1000},  # MGDM paper, section B.4
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         levels = prior.schedule.grid(self.n_steps)
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for first in self.progress(range(0, self.n_steps, self.travel_length)):
             stretch = levels[first : first + self.travel_length + 1]
             for repeat in range(self.travel_repeat):
                 if repeat:
-                    x = prior.schedule.sample_forward(x, stretch[-1], stretch[0], noise)
+                    x = prior.schedule.sample_forward(x, stretch[-1], stretch[0], rng)
                 for t, s in pairwise(stretch):
-                    x = self.step(problem, prior, noise, x, t, s)
+                    x = self.step(problem, prior, rng, x, t, s)
         return x
 
-    def step(self, problem, prior, noise, x_t, t, s):
+    def step(self, problem, prior, rng, x_t, t, s):
         operator, abar = problem.operator, prior.schedule.abar
         x_hat = prior.denoise(x_t, t)
         std = (1 - abar(s)) ** 0.5
@@ -46,7 +46,7 @@ class Solver(PosteriorSampler):
         seen = singular > 0
         # standard deviation that y / s has in the coordinates of x_s; infinite where y says nothing
         y_std = torch.where(seen, abar(s) ** 0.5 * problem.noise.std / singular.clamp(min=1e-12), torch.inf)
-        raw = noise.normal(*spectrum.shape[1:])
+        raw = rng.randn(*spectrum.shape[1:])
         free = self.eta * raw + (1 - self.eta**2) ** 0.5 * operator.V_adjoint(eps)
         pull = torch.where(std >= y_std, 1.0, std * (1 - self.eta**2) ** 0.5 / y_std)
         innovation = operator.U_adjoint(problem.y) - singular * spectrum

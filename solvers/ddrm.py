@@ -22,7 +22,7 @@ class Solver(PosteriorSampler):
     needs = {"svd", "gaussian"}
     PRESETS = {("*", "*"): {"n_steps": 20, "eta": 0.85, "eta_b": 1.0}}  # paper, section 5, every task
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule, operator = prior.schedule, problem.operator
         levels = schedule.grid(self.n_steps)
         y_spectrum = operator.U_adjoint(problem.y)
@@ -34,7 +34,7 @@ class Solver(PosteriorSampler):
         sigma = schedule.sigma(levels[0])
         cleaner = y_std < sigma
         std = torch.where(cleaner, (sigma**2 - y_std**2).clamp(min=0).sqrt(), sigma)
-        x_bar = torch.where(cleaner, y_bar, 0.0) + std * noise.normal(*y_spectrum.shape[1:])
+        x_bar = torch.where(cleaner, y_bar, 0.0) + std * rng.randn(*y_spectrum.shape[1:])
         for t, s in self.progress(list(pairwise(levels))):
             x_hat = operator.V_adjoint(prior.denoise(schedule.abar(t) ** 0.5 * operator.V(x_bar), t))
             sigma = schedule.sigma(s)
@@ -45,5 +45,5 @@ class Solver(PosteriorSampler):
             cleaner = y_std <= sigma
             mean = torch.where(seen, torch.where(cleaner, cleaner_mean, noisier_mean), unseen_mean)
             std = torch.where(cleaner, (sigma**2 - (self.eta_b * y_std) ** 2).clamp(min=0).sqrt(), self.eta * sigma)
-            x_bar = mean + std * noise.normal(*y_spectrum.shape[1:])
+            x_bar = mean + std * rng.randn(*y_spectrum.shape[1:])
         return operator.V(x_bar)

@@ -23,8 +23,8 @@ class Solver(PosteriorSampler):
     needs = {"svd", "gaussian", "image"}
     PRESETS = {("*", "*"): {"n_steps": 20, "eta": 0.85, "eta_b": 1.0}}  # the paper's section 5, as in ``ddrm``
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         levels = prior.schedule.grid(self.n_steps)
         sigmas = np.array([prior.schedule.sigma(t) / 2 for t in levels])  # / 2: on [0, 1]
         model = DDRM(UnitRangeDenoiser(prior), sigmas, eta=self.eta, etab=self.eta_b)
-        return sample_one_by_one(model, problem, noise, self.progress)
+        return sample_one_by_one(model, problem, rng, self.progress)

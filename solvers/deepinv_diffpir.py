@@ -23,7 +23,7 @@ class Solver(PosteriorSampler):
     needs = {"linear", "gaussian", "image"}
     PRESETS = {("*", "*"): {"n_steps": 100, "lam": 7.0, "zeta": 0.1}}  # the class's defaults
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         model = DiffPIR(
             UnitRangeDenoiser(prior),
             L2(),
@@ -31,6 +31,6 @@ class Solver(PosteriorSampler):
             max_iter=self.n_steps,
             zeta=self.zeta,
             lambda_=self.lam,
-            device=noise.device,
+            device=rng.device,
         )
-        return sample_one_by_one(model, problem, noise, self.progress)
+        return sample_one_by_one(model, problem, rng, self.progress)

@@ -26,6 +26,6 @@ class Solver(PosteriorSampler):
     # the class's default weight, 1, leaves the samples far from y; chosen here: 100, which is zeta = 0.5
     PRESETS = {("*", "*"): {"n_steps": 1000, "weight": 100.0}}
 
-    def sample(self, problem, prior, noise):
-        model = DPS(UnitRangeDenoiser(prior), num_steps=self.n_steps, weight=self.weight, device=noise.device)
-        return sample_one_by_one(partial(model, x_init=(1, *prior.event_shape)), problem, noise, self.progress)
+    def sample(self, problem, prior, rng):
+        model = DPS(UnitRangeDenoiser(prior), num_steps=self.n_steps, weight=self.weight, device=rng.device)
+        return sample_one_by_one(partial(model, x_init=(1, *prior.event_shape)), problem, rng, self.progress)

@@ -3,7 +3,7 @@ import importlib.util
 import soxr
 import torch
 
-from benchmark_utils.attempts import noted
+from benchmark_utils.attempts import record_attempt
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.sampler import PosteriorSampler
 
@@ -35,7 +35,7 @@ class Solver(PosteriorSampler):
             return True, "demucs needs the package demucs 4.1 or newer: run `pip install 'demucs>=4.1'`"
         return skipped, reason
 
-    @noted
+    @record_attempt
     def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
         from demucs.api import Separator  # optional
 
@@ -49,7 +49,7 @@ class Solver(PosteriorSampler):
         if missing:
             raise ValueError(f"demucs: {self.model} has no stem {', '.join(missing)}; use htdemucs_6s")
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         return torch.stack([self.separate(mixture) for mixture in problem.y[:, 0]]).to(problem.y)
 
     def get_result(self):

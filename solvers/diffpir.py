@@ -29,17 +29,17 @@ class Solver(PosteriorSampler):
         ("audio", "*"): {"zeta": 1.0},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule, abar = prior.schedule, prior.schedule.abar
         levels = schedule.grid(self.n_steps)
-        x_t = noise.normal(*prior.event_shape)
+        x_t = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
             x_hat = prior.denoise(x_t, t)
             if s == 0:
                 return x_hat
             x_hat = self.proximal_point(problem, x_hat, self.lam * (problem.noise.std / schedule.sigma(t)) ** 2)
             eps = (x_t - abar(t) ** 0.5 * x_hat) / (1 - abar(t)) ** 0.5
-            eps = (1 - self.zeta) ** 0.5 * eps + self.zeta**0.5 * noise.normal(*prior.event_shape)
+            eps = (1 - self.zeta) ** 0.5 * eps + self.zeta**0.5 * rng.randn(*prior.event_shape)
             x_t = abar(s) ** 0.5 * x_hat + (1 - abar(s)) ** 0.5 * eps
 
     def proximal_point(self, problem, x, rho):

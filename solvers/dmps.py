@@ -19,16 +19,16 @@ class Solver(PosteriorSampler):
     needs = {"svd", "gaussian"}
     PRESETS = {("*", "*"): {"n_steps": 1000, "scale": 1.75}}  # released configurations, every task
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule, operator = prior.schedule, problem.operator
         levels = schedule.grid(self.n_steps)
         y_spectrum, singular = operator.U_adjoint(problem.y), operator.mask
-        x_t = noise.normal(*prior.event_shape)
+        x_t = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
             abar, alpha = schedule.abar(t), schedule.abar(t) / schedule.abar(s)
             innovation = y_spectrum - singular * operator.V_adjoint(x_t) / abar**0.5
             variance = problem.noise.std**2 + schedule.sigma(t) ** 2 * singular**2
             score = operator.V(singular / variance * innovation) / abar**0.5
-            x_s = schedule.sample_bridge(prior.denoise(x_t, t), x_t, 0, s, t, noise)
+            x_s = schedule.sample_bridge(prior.denoise(x_t, t), x_t, 0, s, t, rng)
             x_t = x_s + self.scale * (1 - alpha) / alpha**0.5 * score
         return x_t

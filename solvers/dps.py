@@ -41,10 +41,10 @@ class Solver(PosteriorSampler):
         ("audio", "*"): {"zeta": 2.0},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
             with torch.enable_grad():
                 x_t = x.requires_grad_()
@@ -52,5 +52,5 @@ class Solver(PosteriorSampler):
                 distance = problem.residual(x_hat).flatten(1).norm(dim=1)
                 (gradient,) = torch.autograd.grad(distance.sum(), x_t)
             x_t, x_hat = x_t.detach(), x_hat.detach()
-            x = schedule.sample_bridge(x_hat, x_t, 0, s, t, noise) - self.zeta * gradient
+            x = schedule.sample_bridge(x_hat, x_t, 0, s, t, rng) - self.zeta * gradient
         return x

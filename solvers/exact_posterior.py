@@ -10,5 +10,5 @@ class Solver(PosteriorSampler):
     name = "exact_posterior"
     needs = {"closed_form"}
 
-    def sample(self, problem, prior, noise):
-        return prior.posterior(problem.with_draws(1)).sample(noise)
+    def sample(self, problem, prior, rng):
+        return prior.posterior(problem.with_draws(1)).sample(rng)

@@ -25,9 +25,9 @@ class Solver(PosteriorSampler):
         ("mixture", "*"): {"n_steps": 100},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule, n_draws, n_filters = prior.schedule, problem.n_draws, len(problem.images)
-        cloud = noise.particles(n_draws * self.n_particles)
+        cloud = rng.particles(n_draws * self.n_particles)
         filters = Particles(cloud, n_filters)
         problem = problem.with_draws(n_draws * self.n_particles)
         operator, levels = problem.operator, schedule.grid(self.n_steps)
@@ -36,10 +36,10 @@ class Solver(PosteriorSampler):
 
         def path_noise():
             """Spectrum of A z, the same for all particles of a filter."""
-            z = cloud.normal(*y.shape[1:])[:: self.n_particles]
+            z = cloud.randn(*y.shape[1:])[:: self.n_particles]
             return singular * z.repeat_interleave(self.n_particles, 0)
 
-        x, y_t = cloud.normal(*y.shape[1:]), path_noise()
+        x, y_t = cloud.randn(*y.shape[1:]), path_noise()
         for t, s in self.progress(list(pairwise(levels))):
             abar_t, abar_s = schedule.abar(t), schedule.abar(s)
             kept, variance = (1 - self.c) * (1 - abar_s), self.c * (1 - abar_s)
@@ -54,7 +54,7 @@ class Solver(PosteriorSampler):
             mean = mean[filters.multinomial(log_weights)]
             gain = variance * singular / predicted_variance
             spread = (variance * observed_variance / predicted_variance).sqrt()
-            x = mean + gain * (y_s - singular * mean) + spread * cloud.normal(*y.shape[1:])
+            x = mean + gain * (y_s - singular * mean) + spread * cloud.randn(*y.shape[1:])
             y_t = y_s
         self.ess = filters.ess_per_image(n_filters // n_draws)
         return operator.V(x)[:: self.n_particles]  # after resampling any particle is a draw by the last weights

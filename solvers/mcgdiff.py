@@ -28,9 +28,9 @@ class Solver(PosteriorSampler):
         ("mixture", "*"): {"n_particles": 1000, "n_steps": 20, "eta": 0.6},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule, n_draws = prior.schedule, problem.n_draws
-        cloud = noise.particles(max(self.n_particles, n_draws))
+        cloud = rng.particles(max(self.n_particles, n_draws))
         n_images = len(problem.images) // n_draws
         filters = Particles(cloud, n_images)
         problem = problem.with_draws(filters.n_particles)
@@ -56,7 +56,7 @@ class Solver(PosteriorSampler):
             active, z, v = potential(s)
             gain = torch.where(active, std**2 / (std**2 + v), 0.0)
             spread = torch.where(active, v * gain, std**2).sqrt()
-            return mean + gain * (z - mean) + spread * cloud.normal(*mean.shape[1:])
+            return mean + gain * (z - mean) + spread * cloud.randn(*mean.shape[1:])
 
         x = move(torch.zeros_like(y), 1.0, levels[0])
         for t, s in self.progress(list(pairwise(levels))):

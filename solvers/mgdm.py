@@ -36,7 +36,7 @@ class Solver(PosteriorSampler):
     needs = {"differentiable"}
     PRESETS = {
         ("*", "*"): PAPER,
-        # chosen here, by scripts/mgdm_cost.py
+        # chosen here, by scripts/measure/mgdm_cost.py
         **{("fast", family): {"n_steps": 25, "n_denoise": 5} for family in ("ffhq", "imagenet", "gaussian")},
         ("imagenet", "*"): {"learning_rates": (0.03, 0.03)},  # released code; table 5 has the FFHQ rates
         ("ffhq", "phase_retrieval"): {"n_gibbs": 4},  # table 4; table 5 has 1
@@ -46,7 +46,7 @@ class Solver(PosteriorSampler):
         ("mixture", "*"): {"learning_rates": (0.3, 0.3)},  # values up to 16; chosen on problems 100 to 105
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.n_steps < 4:
             raise ValueError(f"mgdm: n_steps must be 4 or more, got {self.n_steps}")
         for name, known in CHOICES.items():
@@ -55,22 +55,22 @@ class Solver(PosteriorSampler):
         schedule, shape = prior.schedule, prior.event_shape
         # t_0 = 0 < ... < t_{K-1}: integer parts of linspace(0, T - 1)
         levels = torch.linspace(0, schedule.T - 1, self.n_steps, dtype=torch.float64).long().tolist()
-        x_t = noise.normal(*shape)
+        x_t = rng.randn(*shape)
         x_0 = prior.denoise(x_t, levels[-1])
         for i in self.progress(range(self.n_steps - 2, 1, -1)):
             t_next, t, t_prev = levels[i + 1], levels[i], levels[i - 1]
             late = i <= int(self.late * self.n_steps)
             learning_rate = self.learning_rates[i < int((1 - self.early) * self.n_steps)]
             gradient_steps = self.gradient_steps[late or (self.long_every > 0 and i % self.long_every == 0)]
-            s = self.draw_index(t, t_prev, late, noise.shared)
-            x_t_next, x_t = x_t, schedule.sample_bridge(x_0, x_t, 0, t, t_next, noise)
+            s = self.draw_index(t, t_prev, late, rng.shared)
+            x_t_next, x_t = x_t, schedule.sample_bridge(x_0, x_t, 0, t, t_next, rng)
             for _ in range(self.n_gibbs):
-                x_s = self.sample_x_s(problem, prior, noise, x_0, x_t, s, t, gradient_steps, learning_rate)
-                x_0 = self.sample_x_0(prior, noise, x_s, s)
+                x_s = self.sample_x_s(problem, prior, rng, x_0, x_t, s, t, gradient_steps, learning_rate)
+                x_0 = self.sample_x_0(prior, rng, x_s, s)
                 if self.noising == "forward":
-                    x_t = schedule.sample_forward(x_s, s, t, noise)
+                    x_t = schedule.sample_forward(x_s, s, t, rng)
                 else:
-                    x_t = schedule.sample_bridge(x_s, x_t_next, s, t, t_next, noise)
+                    x_t = schedule.sample_bridge(x_s, x_t_next, s, t, t_next, rng)
         return x_0
 
     def draw_index(self, t, t_prev, late, generator):
@@ -81,7 +81,7 @@ class Solver(PosteriorSampler):
             return t_prev
         return int(generator.integers(self.tau, t_prev, endpoint=True))
 
-    def sample_x_s(self, problem, prior, noise, x_0, x_t, s, t, n_steps, learning_rate):
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, n_steps, learning_rate):
         """Algorithm 3: Gaussian variational approximation by Adam, one fresh Z per step."""
         c_0, c_t, bridge_std = prior.schedule.bridge(0, s, t)
         bridge_mean = c_0 * x_0 + c_t * x_t
@@ -91,18 +91,18 @@ class Solver(PosteriorSampler):
         optimiser = torch.optim.Adam([mu, rho], lr=learning_rate)
         for _ in range(n_steps):
             with torch.enable_grad():
-                x_s = mu + (rho / logs).exp() * noise.normal(*prior.event_shape)
+                x_s = mu + (rho / logs).exp() * rng.randn(*prior.event_shape)
                 to_bridge = (x_s - bridge_mean).square().sum() / (2 * bridge_std**2)
                 loss = to_bridge - problem.log_likelihood(prior.denoise(x_s, s)).sum() - rho.sum() / logs
             mu.grad, rho.grad = torch.autograd.grad(loss, [mu, rho])
             optimiser.step()
-        return (mu + (rho / logs).exp() * noise.normal(*prior.event_shape)).detach()
+        return (mu + (rho / logs).exp() * rng.randn(*prior.event_shape)).detach()
 
-    def sample_x_0(self, prior, noise, x_s, s):
+    def sample_x_0(self, prior, rng, x_s, s):
         """DDPM from s to 0 on ``n_denoise`` points (section 3.2); the last move returns the denoiser's output."""
         n_moves = max(1, min(self.n_denoise, s + 1) - 1)
         levels = [s * move // n_moves for move in range(n_moves, -1, -1)]
         x = x_s
         for k, k_next in pairwise(levels):
-            x = prior.schedule.sample_bridge(prior.denoise(x, k), x, 0, k_next, k, noise)
+            x = prior.schedule.sample_bridge(prior.denoise(x, k), x, 0, k_next, k, rng)
         return x

@@ -43,23 +43,23 @@ class Solver(PosteriorSampler):
         ("gaussian", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": math.inf},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)[:-1]  # down to level 1, which is denoised at the end
-        x_t = noise.normal(*prior.event_shape)
+        x_t = rng.randn(*prior.event_shape)
         estimate = prior.denoise(x_t, levels[0])
         for i in self.progress(range(len(levels) - 1, 0, -1)):
             t, s = levels[-i - 1], levels[-i]
             m = max(1, math.floor(self.alpha[s <= 500] * s))
             n_steps = self.n_gradient_steps(i)
             if t >= self.warm_start and m > 1:
-                x_m = self.sample_x_m(problem, prior, noise, estimate, x_t, 1, m, t, n_steps)
-                estimate = self.sample_x_1(problem, prior, noise, x_m, m, n_steps)
-                x_t = schedule.sample_bridge(estimate, x_t, 1, s, t, noise)
+                x_m = self.sample_x_m(problem, prior, rng, estimate, x_t, 1, m, t, n_steps)
+                estimate = self.sample_x_1(problem, prior, rng, x_m, m, n_steps)
+                x_t = schedule.sample_bridge(estimate, x_t, 1, s, t, rng)
             else:
-                x_m = self.sample_x_m(problem, prior, noise, estimate, x_t, 0, m, t, n_steps)
+                x_m = self.sample_x_m(problem, prior, rng, estimate, x_t, 0, m, t, n_steps)
                 estimate = prior.denoise(x_m, m)
-                x_t = schedule.sample_bridge(x_m, x_t, m, s, t, noise)
+                x_t = schedule.sample_bridge(x_m, x_t, m, s, t, rng)
         return prior.denoise(x_t, 1)
 
     def n_gradient_steps(self, i):
@@ -72,7 +72,7 @@ class Solver(PosteriorSampler):
             return first
         return periodic if i % period == 0 else other
 
-    def sample_x_m(self, problem, prior, noise, estimate, x_t, end, m, t, n_steps):
+    def sample_x_m(self, problem, prior, rng, estimate, x_t, end, m, t, n_steps):
         """Midpoint of a bridge between level ``end`` and t; up to level 1 the likelihood is that of x_m itself."""
         c_end, c_t, std = prior.schedule.bridge(end, m, t)
         mean = c_end * prior.denoise(x_t, t) + c_t * x_t
@@ -81,9 +81,9 @@ class Solver(PosteriorSampler):
             divergence = ((mu - mean).square() + (2 * log_std).exp()).sum() / (2 * std**2) - log_std.sum()
             return divergence - problem.log_likelihood(prior.denoise(x_m, m) if m > 1 else x_m).sum()
 
-        return self.fit(loss, noise, c_end * estimate + c_t * x_t, std, n_steps)
+        return self.fit(loss, rng, c_end * estimate + c_t * x_t, std, n_steps)
 
-    def sample_x_1(self, problem, prior, noise, x_m, m, n_steps):
+    def sample_x_1(self, problem, prior, rng, x_m, m, n_steps):
         """State at level 1 given x_m and y; no gradient passes through the denoiser."""
         abar_1 = prior.schedule.abar(1)
         ratio = prior.schedule.abar(m) / abar_1
@@ -94,16 +94,16 @@ class Solver(PosteriorSampler):
             forward = (x_m - ratio**0.5 * x_1).square().sum() / (2 * (1 - ratio))
             return forward - problem.log_likelihood(x_1).sum() - (score * x_1).sum() - log_std.sum()
 
-        return self.fit(loss, noise, c_0 * prior.denoise(x_m, m) + c_m * x_m, std, n_steps)
+        return self.fit(loss, rng, c_0 * prior.denoise(x_m, m) + c_m * x_m, std, n_steps)
 
-    def fit(self, loss, noise, mean, std, n_steps):
+    def fit(self, loss, rng, mean, std, n_steps):
         """A draw of N(mu, diag e^(2 l)) after ``n_steps`` Adam steps from (mean, std), with a fresh draw in each."""
         mu = mean.clone().requires_grad_()
         log_std = torch.full_like(mu, math.log(std)).requires_grad_()
         optimiser = torch.optim.Adam([mu, log_std], lr=self.learning_rate)
         for _ in range(n_steps):
             with torch.enable_grad():
-                x = mu + log_std.exp() * noise.normal(*mu.shape[1:])
+                x = mu + log_std.exp() * rng.randn(*mu.shape[1:])
                 mu.grad, log_std.grad = torch.autograd.grad(loss(x, mu, log_std), [mu, log_std])
             optimiser.step()
-        return (mu + log_std.exp() * noise.normal(*mu.shape[1:])).detach()
+        return (mu + log_std.exp() * rng.randn(*mu.shape[1:])).detach()

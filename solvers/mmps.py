@@ -24,10 +24,10 @@ class Solver(PosteriorSampler):
     # chosen here: the paper's image settings are for other tasks
     PRESETS = {("*", "*"): {"n_steps": 100, "n_conjugate": 3, "eta": 1.0}}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
             with torch.enable_grad():
                 x_t = x.requires_grad_()
@@ -35,7 +35,7 @@ class Solver(PosteriorSampler):
             to_covariance = (1 - schedule.abar(t)) / schedule.abar(t) ** 0.5
             correction = to_covariance * self.score(problem, x_hat, x_t, to_covariance)
             x_t = x_t.detach()
-            x = schedule.sample_bridge(x_hat.detach() + correction, x_t, 0, s, t, noise, self.eta)
+            x = schedule.sample_bridge(x_hat.detach() + correction, x_t, 0, s, t, rng, self.eta)
         return x
 
     def score(self, problem, x_hat, x_t, to_covariance):

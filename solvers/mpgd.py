@@ -27,10 +27,10 @@ class Solver(PosteriorSampler):
         ("gaussian", "*"): {"scale": 0.1},  # chosen here, for a few values of size 1
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)
-        x_t = noise.normal(*prior.event_shape)
+        x_t = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
             x_hat = prior.denoise(x_t, t)
             with torch.enable_grad():
@@ -38,7 +38,7 @@ class Solver(PosteriorSampler):
                 distance = problem.residual(x_hat).flatten(1).norm(dim=1)
                 (gradient,) = torch.autograd.grad(distance.sum(), x_hat)
             x_hat = x_hat.detach()
-            x_s = schedule.sample_bridge(x_hat, x_t, 0, s, t, noise, self.eta)
+            x_s = schedule.sample_bridge(x_hat, x_t, 0, s, t, rng, self.eta)
             # moving x_hat alone, eps kept, adds sqrt(abar_s) times the move
             x_t = x_s - (schedule.abar(s) / schedule.abar(t)) ** 0.5 * self.scale * gradient
         return x_t

@@ -47,7 +47,7 @@ class Solver(PosteriorSampler):
         }
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.likelihood not in ("dirac", "gaussian"):
             raise ValueError(f"msdm: likelihood must be 'dirac' or 'gaussian', got {self.likelihood!r}")
         for name in ("n_steps", "n_rounds"):
@@ -57,14 +57,14 @@ class Solver(PosteriorSampler):
             raise ValueError(f"msdm: source must be 0, 1, 2 or 3, got {self.source}")
         levels = [*self.grid(), 0.0]
         extra = min(self.churn / self.n_steps, math.sqrt(2) - 1)
-        x = levels[0] * noise.normal(*prior.event_shape)
+        x = levels[0] * rng.randn(*prior.event_shape)
         for sigma, sigma_next in self.progress(list(pairwise(levels))):
             for n_left in reversed(range(self.n_rounds)):
                 raised = sigma * (1 + extra)
-                x = x + math.sqrt(raised**2 - sigma**2) * noise.normal(*prior.event_shape)
+                x = x + math.sqrt(raised**2 - sigma**2) * rng.randn(*prior.event_shape)
                 x = self.step(problem, prior, x, raised, sigma_next)
                 if n_left:
-                    x = x + math.sqrt(sigma**2 - sigma_next**2) * noise.normal(*prior.event_shape)
+                    x = x + math.sqrt(sigma**2 - sigma_next**2) * rng.randn(*prior.event_shape)
         return x
 
     def grid(self):

@@ -22,7 +22,7 @@ class Solver(PosteriorSampler):
     test_config = {"dataset": {"name": "slakh2100"}}
     needs = {"separation"}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         return problem.y.expand(-1, *prior.event_shape)
 
     def get_result(self):

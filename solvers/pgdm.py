@@ -35,10 +35,10 @@ class Solver(PosteriorSampler):
             return False, None
         return super().skip(problem, prior)
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
             with torch.enable_grad():
                 x_t = x.requires_grad_()
@@ -46,7 +46,7 @@ class Solver(PosteriorSampler):
                 direction = self.direction(problem, x_hat.detach(), 1 - schedule.abar(t))
                 (guidance,) = torch.autograd.grad(x_hat, x_t, direction)
             x_t, x_hat = x_t.detach(), x_hat.detach()
-            x = schedule.sample_bridge(x_hat, x_t, 0, s, t, noise, self.eta)
+            x = schedule.sample_bridge(x_hat, x_t, 0, s, t, rng, self.eta)
             x = x + self.guidance_weight(schedule, s, t) * guidance
         return x
 

@@ -48,31 +48,31 @@ class Solver(PosteriorSampler):
         ("mixture", "*"): {"n_iterations": 300, "decay": 0.98, "rho_min": 0.1},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.likelihood not in ("exact", "langevin"):
             raise ValueError(f"pnp_dm: likelihood must be 'exact' or 'langevin', got {self.likelihood!r}")
         exact = self.likelihood == "exact" and "svd" in problem.capabilities
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for k in self.progress(range(self.n_iterations)):
             rho = max(self.rho_max * self.decay**k, self.rho_min)
             if exact:
-                z = draw_conditional(problem.operator, problem.y, problem.noise.std, x, rho, noise)
+                z = draw_conditional(problem.operator, problem.y, problem.noise.std, x, rho, rng)
             else:
-                z = self.langevin(problem, noise, x, rho)
-            x = self.sample_prior(prior, noise, z, rho)
+                z = self.langevin(problem, rng, x, rho)
+            x = self.sample_prior(prior, rng, z, rho)
         return x
 
-    def langevin(self, problem, noise, x, rho):
+    def langevin(self, problem, rng, x, rho):
         z = x
         for _ in range(self.n_langevin):
             with torch.enable_grad():
                 z = z.detach().requires_grad_()
                 (score,) = torch.autograd.grad(problem.log_likelihood(z).sum(), z)
             drift = score - (z.detach() - x) / rho**2
-            z = z.detach() + self.step_size * drift + (2 * self.step_size) ** 0.5 * noise.normal(*x.shape[1:])
+            z = z.detach() + self.step_size * drift + (2 * self.step_size) ** 0.5 * rng.randn(*x.shape[1:])
         return z
 
-    def sample_prior(self, prior, noise, z, rho):
+    def sample_prior(self, prior, rng, z, rho):
         """``x ~ p(x_0 | x_0 + rho eps = z)`` by ancestral steps; the last one returns the denoiser's output."""
         first, last = PRIOR_SIGMA_MAX ** (1 / 7), self.sigma_min ** (1 / 7)
         grid = [(first + i / (N_PRIOR_LEVELS - 1) * (last - first)) ** 7 for i in range(N_PRIOR_LEVELS)]
@@ -81,5 +81,5 @@ class Solver(PosteriorSampler):
         for sigma, sigma_next in pairwise(levels):
             x_hat = prior.denoise_sigma(x, sigma)
             ratio = (sigma_next / sigma) ** 2
-            x = x_hat + ratio * (x - x_hat) + sigma_next * (1 - ratio) ** 0.5 * noise.normal(*x.shape[1:])
+            x = x_hat + ratio * (x - x_hat) + sigma_next * (1 - ratio) ** 0.5 * rng.randn(*x.shape[1:])
         return x

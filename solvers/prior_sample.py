@@ -16,9 +16,9 @@ class Solver(PosteriorSampler):
     test_config = {"n_steps": 3}
     PRESETS = {("*", "*"): {"n_steps": 1000}}  # paper, section 4
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         levels = prior.schedule.grid(self.n_steps)
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
-            x = prior.schedule.sample_bridge(prior.denoise(x, t), x, 0, s, t, noise)
+            x = prior.schedule.sample_bridge(prior.denoise(x, t), x, 0, s, t, rng)
         return x

@@ -10,5 +10,5 @@ class Solver(PosteriorSampler):
     name = "pseudo_inverse"
     needs = {"linear"}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         return problem.operator.A_dagger(problem.y)

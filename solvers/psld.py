@@ -28,12 +28,12 @@ class Solver(PosteriorSampler):
         ("*", "sr16"): {"omega": 0.9, "backward": "pinv"},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.backward not in ("adjoint", "pinv"):
             raise ValueError(f"psld: backward must be 'adjoint' or 'pinv', got {self.backward!r}")
         pixel, schedule = problem.pixel, prior.schedule
         put_back = pixel.operator.A_adjoint if self.backward == "adjoint" else pixel.operator.A_dagger
-        z = noise.normal(*prior.event_shape)
+        z = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(schedule.grid(self.n_steps)))):
             with torch.enable_grad():
                 z_t = z.requires_grad_()
@@ -43,7 +43,7 @@ class Solver(PosteriorSampler):
                 glued = prior.encode(x_0 + put_back(residual))
                 distance = self.omega * row_norms(residual) + self.gamma * row_norms(z_0 - glued)
                 (gradient,) = torch.autograd.grad(distance.sum(), z_t)
-            z = schedule.sample_bridge(z_0.detach(), z_t.detach(), 0, s, t, noise, self.eta) - gradient
+            z = schedule.sample_bridge(z_0.detach(), z_t.detach(), 0, s, t, rng, self.eta) - gradient
         return z
 
 

@@ -23,18 +23,18 @@ class Solver(PosteriorSampler):
     # released configuration, which the MGDM paper keeps for all its tasks
     PRESETS = {("*", "*"): {"n_steps": 1000, "learning_rate": 0.1, "grad_term_weight": 0.25}}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule, shape = prior.schedule, prior.event_shape
         known = {"svd", "gaussian"} <= problem.capabilities
-        mu = (self.regularised_inverse(problem) if known else noise.normal(*shape)).clone().requires_grad_()
+        mu = (self.regularised_inverse(problem) if known else rng.randn(*shape)).clone().requires_grad_()
         optimiser = torch.optim.Adam([mu], lr=self.learning_rate, betas=(0.9, 0.99))
         for t in self.progress(schedule.grid(self.n_steps)[:-1]):
             alpha, std = schedule.abar(t) ** 0.5, (1 - schedule.abar(t)) ** 0.5
-            z = noise.normal(*shape)
+            z = rng.randn(*shape)
             x_t = alpha * mu + std * z
             eps = (x_t - alpha * prior.denoise(x_t, t)) / std
             with torch.enable_grad():
-                data_term = problem.residual(mu).square().sum() / (2 * problem.m)
+                data_term = problem.residual(mu).square().sum() / (2 * problem.n_observed)
             (gradient,) = torch.autograd.grad(data_term, mu)
             weight = self.grad_term_weight * schedule.sigma(t)
             mu.grad = gradient + weight * (eps - z) / mu[0].numel()

@@ -23,23 +23,23 @@ class Solver(PosteriorSampler):
     # released configuration for faces: 2410 denoiser evaluations
     PRESETS = {("*", "*"): {"n_steps": 250, "jump_length": 10, "n_resample": 10}}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)
-        x = noise.normal(*prior.event_shape)
+        x = rng.randn(*prior.event_shape)
         for first in self.progress(range(0, self.n_steps, self.jump_length)):
             stretch = levels[first : first + self.jump_length + 1]
             for repeat in range(self.n_resample if first else 1):
                 if repeat:
-                    x = schedule.sample_forward(x, stretch[-1], stretch[0], noise)
+                    x = schedule.sample_forward(x, stretch[-1], stretch[0], rng)
                 for t, s in pairwise(stretch):
-                    x = schedule.sample_bridge(prior.denoise(x, t), x, 0, s, t, noise)
-                    x = self.replace_seen(problem, schedule, noise, x, s)
+                    x = schedule.sample_bridge(prior.denoise(x, t), x, 0, s, t, rng)
+                    x = self.replace_seen(problem, schedule, rng, x, s)
         return x
 
-    def replace_seen(self, problem, schedule, noise, x_s, s):
+    def replace_seen(self, problem, schedule, rng, x_s, s):
         missing = (1 - schedule.abar(s)) - schedule.abar(s) * problem.noise.std**2
         if missing < 0:
             return x_s
-        known = schedule.abar(s) ** 0.5 * problem.y + missing**0.5 * noise.normal(*x_s.shape[1:])
+        known = schedule.abar(s) ** 0.5 * problem.y + missing**0.5 * rng.randn(*x_s.shape[1:])
         return torch.where(problem.operator.mask > 0, known, x_s)

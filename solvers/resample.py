@@ -48,11 +48,11 @@ class Solver(PosteriorSampler):
         **{("*", task): {"gamma": gamma} for task, gamma in GAMMA.items()},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.estimate not in ("code", "tweedie"):
             raise ValueError(f"resample: estimate must be 'code' or 'tweedie', got {self.estimate!r}")
         schedule, levels = prior.schedule, prior.schedule.grid(self.n_steps)
-        z = noise.normal(*prior.event_shape)
+        z = rng.randn(*prior.event_shape)
         for i, (t, s) in enumerate(self.progress(list(pairwise(levels)))):
             left = self.n_steps - 1 - i
             z = self.guided_step(problem, prior, z, t, s)
@@ -64,7 +64,7 @@ class Solver(PosteriorSampler):
                 z_hat = prior.encode(x)
             else:
                 z_hat = self.fit(problem, z_hat, self.n_latent, self.learning_rates[1])
-            z = resample(z_hat, z, schedule.abar(t), schedule.abar(s), self.gamma, noise)
+            z = resample(z_hat, z, schedule.abar(t), schedule.abar(s), self.gamma, rng)
         return self.fit(problem, z, self.n_latent, self.learning_rates[1])
 
     def guided_step(self, problem, prior, z, t, s):
@@ -92,7 +92,7 @@ class Solver(PosteriorSampler):
         optimiser = torch.optim.AdamW([v], lr=learning_rate)
         for _ in range(n_steps):
             with torch.enable_grad():
-                loss = problem.residual(v).square().flatten(1).sum(1) / problem.m
+                loss = problem.residual(v).square().flatten(1).sum(1) / problem.n_observed
                 (v.grad,) = torch.autograd.grad(loss.sum(), v)
             done = (loss <= tolerance**2).view(-1, *[1] * (v.ndim - 1))
             if done.all():
@@ -103,8 +103,8 @@ class Solver(PosteriorSampler):
         return v.detach()
 
 
-def resample(z_hat, z, abar_t, abar, gamma, noise):
+def resample(z_hat, z, abar_t, abar, gamma, rng):
     """Eq. 12: a draw between the consistent clean estimate ``z_hat`` and the state ``z`` of level ``abar``."""
     s = gamma * (1 - abar) / (1 - abar_t) * (1 - abar_t / abar)
     mean = (s * abar**0.5 * z_hat + (1 - abar) * z) / (s + 1 - abar)
-    return mean + (1 / (1 / s + 1 / (1 - abar))) ** 0.5 * noise.normal(*z.shape[1:])
+    return mean + (1 / (1 / s + 1 / (1 - abar))) ** 0.5 * rng.randn(*z.shape[1:])

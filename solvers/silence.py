@@ -14,5 +14,5 @@ class Solver(PosteriorSampler):
     test_config = {"dataset": {"name": "slakh2100"}}
     needs = {"separation"}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         return torch.zeros(len(problem.y), *prior.event_shape, dtype=problem.y.dtype, device=problem.y.device)

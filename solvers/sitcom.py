@@ -27,17 +27,17 @@ class Solver(PosteriorSampler):
         ("mixture", "*"): {"learning_rate": 0.2},  # chosen here, out of 0.01, 0.05 and 0.2, for values up to 16
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         abar, levels = prior.schedule.abar, prior.schedule.grid(self.n_steps)
-        x_t = noise.normal(*prior.event_shape)
+        x_t = rng.randn(*prior.event_shape)
         for t, s in self.progress(list(pairwise(levels))):
             x_hat = prior.denoise(self.consistent_input(problem, prior, x_t, t), t)
-            x_t = abar(s) ** 0.5 * x_hat + (1 - abar(s)) ** 0.5 * noise.normal(*prior.event_shape)
+            x_t = abar(s) ** 0.5 * x_hat + (1 - abar(s)) ** 0.5 * rng.randn(*prior.event_shape)
         return x_hat
 
     def consistent_input(self, problem, prior, x_t, t):
         """The optimised v, (n, *event). Adam is written out, because each row leaves it at its own time."""
-        threshold = (problem.noise.std + 0.001) ** 2 * problem.m
+        threshold = (problem.noise.std + 0.001) ** 2 * problem.n_observed
         open_rows = torch.arange(len(x_t), device=x_t.device)
         v, momentum, scale = x_t.clone(), torch.zeros_like(x_t), torch.zeros_like(x_t)
         for k in range(1, self.n_inner + 1):

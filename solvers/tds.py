@@ -28,17 +28,17 @@ class Solver(PosteriorSampler):
         ("mixture", "*"): {"n_particles": 1000},
     }
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.twist not in ("covariance", "likelihood"):
             raise ValueError(f"tds: twist must be 'covariance' or 'likelihood', got {self.twist!r}")
         schedule, n_draws = prior.schedule, problem.n_draws
-        cloud = noise.particles(max(self.n_particles, n_draws))
+        cloud = rng.particles(max(self.n_particles, n_draws))
         n_images = len(problem.images) // n_draws
         filters = Particles(cloud, n_images)
         problem = problem.with_draws(filters.n_particles)
         levels = schedule.grid(self.n_steps)
         least_std = schedule.bridge(0, 1, 2)[2]
-        x = cloud.normal(*prior.event_shape)
+        x = cloud.randn(*prior.event_shape)
         x_hat, log_twist, gradient = self.twisted(problem, prior, x, levels[0])
         log_weights = log_twist
         for t, s in self.progress(list(pairwise(levels))):
@@ -47,7 +47,7 @@ class Solver(PosteriorSampler):
             c_0, c_t, std = schedule.bridge(0, s, t)
             std = max(std, least_std)
             shift = c_0 * (1 - abar) / abar**0.5 * gradient[rows]
-            z = cloud.normal(*prior.event_shape)
+            z = cloud.randn(*prior.event_shape)
             x = c_0 * x_hat[rows] + c_t * x[rows] + shift + std * z
             # log p(x_s | x_t) - log q(x_s | x_t), two Gaussians ``shift`` apart
             log_weights = -(shift / std * (shift / (2 * std) + z)).double().flatten(1).sum(1) - log_twist[rows]

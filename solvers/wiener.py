@@ -12,6 +12,6 @@ class Solver(PosteriorSampler):
     test_config = {"dataset": {"name": "slakh2100"}}
     needs = {"closed_form", "separation"}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         mean = prior.posterior(problem.with_draws(1)).mean
         return mean.repeat_interleave(problem.n_draws, 0)

@@ -1,4 +1,4 @@
-"""``benchmark_utils.api.evaluate``, and the notebook that shows it."""
+"""``benchmark_utils.evaluate.evaluate``, and the notebook that shows it."""
 
 import json
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT, accounted_run, rows_of
 
-from benchmark_utils.api import evaluate
+from benchmark_utils.evaluate import evaluate
 from solvers.ddnm import Solver as DDNM
 from solvers.exact_posterior import Solver as ExactPosterior
 
@@ -33,9 +33,9 @@ def test_measurements_and_noise_depend_on_seed_and_repetition():
 def test_the_function_has_the_solver_interface():
     calls = []
 
-    def sampler(problem, prior, noise):
-        calls.append((problem.y.shape, noise.normal(*prior.event_shape).shape, hasattr(problem, "x_true")))
-        return prior.denoise(noise.normal(*prior.event_shape), 1000)
+    def sampler(problem, prior, rng):
+        calls.append((problem.y.shape, rng.randn(*prior.event_shape).shape, hasattr(problem, "x_true")))
+        return prior.denoise(rng.randn(*prior.event_shape), 1000)
 
     rows = evaluate(sampler, "gaussian[n_problems=3]", n_samples=5, batch_size=2)
     assert calls == [((10, 2), (10, 3), False), ((5, 2), (5, 3), False)]

@@ -23,15 +23,17 @@ from test_invariance import SOLVERS
 from torch.distributions import MultivariateNormal
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
-from benchmark_utils import audio, listen, pictures
 from benchmark_utils.attempts import last_attempt
 from benchmark_utils.conditioning import draw_conditional
+from benchmark_utils.files import slakh
 from benchmark_utils.metrics import METRICS, SAMPLE_RATE, STEMS, is_active, scored_windows, si_sdr, si_sdri
+from benchmark_utils.noise import NoNoise
 from benchmark_utils.operators.stem_sum import StemSum
 from benchmark_utils.priors import slakh_msdm
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.priors.slakh_gaussian import Stationary, TimeVarying
-from benchmark_utils.problem import InverseProblem, NoNoise, capabilities
+from benchmark_utils.problem import InverseProblem, capabilities
+from benchmark_utils.results import pictures, players
 from datasets.slakh2100 import Dataset
 from objective import Objective
 from solvers.ddnm import Solver as DDNM
@@ -40,10 +42,10 @@ from solvers.diffpir import Solver as DiffPIR
 from solvers.dps import Solver as DPS
 from solvers.exact_posterior import Solver as ExactPosterior
 from solvers.mgdm import Solver as MGDM
-from solvers.mixture import Solver as Mixture
 from solvers.msdm import Solver as MSDM
 from solvers.oracle_mask import Solver as OracleMask
 from solvers.silence import Solver as Silence
+from solvers.unseparated import Solver as Unseparated
 from solvers.wiener import Solver as Wiener
 
 ROOT = Path(__file__).parents[1]
@@ -329,7 +331,7 @@ def test_windows_with_one_stem_are_left_out_and_silent_stems_count():
 def test_baselines():
     handle, x = music(8192, 2)
     problem = separation(handle, x)
-    mixture, silence = (draw(solver, problem, handle, 1) for solver in (Mixture, Silence))
+    mixture, silence = (draw(solver, problem, handle, 1) for solver in (Unseparated, Silence))
     assert score(mixture, x) == pytest.approx(0, abs=1e-4)
     assert score(mixture / 4, x) == pytest.approx(0, abs=1e-4)
     before = np.mean([si_sdr(problem.y[i], x[i]).mean() for i in range(2)])
@@ -375,7 +377,7 @@ def trees(tmp_path, monkeypatch):
 
 
 def test_the_published_layout_is_merged_and_resampled(trees):
-    stems = audio.read_stems(trees / "test" / "Track01900")
+    stems = slakh.read_stems(trees / "test" / "Track01900")
     expected = np.stack([tone(200), tone(1000), tone(400) + tone(600), 0 * tone(200)])
     assert stems.shape == expected.shape and stems.dtype == torch.float32
     middle = slice(1000, -1000)  # the ends of a tone are edges
@@ -385,10 +387,10 @@ def test_the_published_layout_is_merged_and_resampled(trees):
 def test_the_four_wav_layout(trees):
     track = trees / "Track01902"
     expected = np.stack([tone(200 * (k + 1)) for k in range(4)])
-    np.testing.assert_allclose(audio.read_stems(track), expected, atol=2**-15)
+    np.testing.assert_allclose(slakh.read_stems(track), expected, atol=2**-15)
     write(track / "drums.wav", tone(400, 0.45))  # 0.05 s shorter: all are cut
     (track / "piano.wav").unlink()  # silence
-    stems = audio.read_stems(track)
+    stems = slakh.read_stems(track)
     assert stems.shape == (4, int(0.45 * SAMPLE_RATE)) and (stems[3] == 0).all() and (stems[0] != 0).any()
 
 
@@ -425,7 +427,7 @@ def break_flac(folder):
 def test_bad_tracks_are_refused(trees, damage, message):
     damage(trees / "Track01902")
     with pytest.raises(ValueError, match=message):
-        audio.read_stems(trees / "Track01902")
+        slakh.read_stems(trees / "Track01902")
 
 
 def test_tracks_and_chunks_of_the_dataset(trees):
@@ -435,7 +437,7 @@ def test_tracks_and_chunks_of_the_dataset(trees):
     assert data["groups"] == (list(range(5)), list(range(5, 10)))
     data = Dataset.get_instance(tracks=1902, chunk_length=2048, chunks="3-9").get_data()
     assert data["images"] == (1_902_003, 1_902_004)
-    expected = audio.read_stems(trees / "Track01902")[:, 3 * 2048 : 4 * 2048]
+    expected = slakh.read_stems(trees / "Track01902")[:, 3 * 2048 : 4 * 2048]
     assert torch.equal(data["x_true"][0], expected)
 
 
@@ -578,7 +580,7 @@ WINDOWS = [  # solver, its parameters, SI-SDRi and ``||x - E[x | y]||^2 / tr P``
     ),
 ]
 WITHOUT_WINDOW = {
-    "mixture": "a baseline, test_baselines",
+    "unseparated": "a baseline, test_baselines",
     "silence": "a baseline, test_baselines",
     "pseudo_inverse": "a baseline, a quarter of the mixture",
     "wiener": "the posterior mean itself, test_denoiser_and_posterior_are_dense_algebra",
@@ -676,7 +678,7 @@ def rows(objective, solver, **parameters):
 
 def test_chunks_of_a_track_are_scored_together():
     objective = objective_of(n_samples=2, chunk_length=65_536)
-    truth = audio.read_excerpt()
+    truth = slakh.read_excerpt()
     assert torch.equal(torch.cat(list(objective.x_true), 1), truth)
     assert torch.equal(objective.problem.y, objective.x_true.double().sum(1, keepdim=True))
     (row,) = rows(objective, ExactPosterior)
@@ -732,7 +734,7 @@ def test_real_music_is_separated():
         (DPS, {"n_steps": 300}),
         (DDNM, {"n_steps": 200}),
         (MSDM, {"n_steps": 60}),
-        (Mixture, {}),
+        (Unseparated, {}),
     ):
         instance = solver.get_instance(**parameters)
         instance.set_objective(**objective.get_objective())
@@ -740,9 +742,9 @@ def test_real_music_is_separated():
         result = instance.get_result()
         found[solver.name] = objective.evaluate_result(**result)[0]["si_sdri_all"]
         table = confusion(result["samples"][0, 0], objective.x_true[0])
-        assert solver is Mixture or closest_to_own(table, 0), (solver.name, table)
+        assert solver is Unseparated or closest_to_own(table, 0), (solver.name, table)
         assert solver is not Wiener or closest_to_own(table, 1), table
-    assert max(found, key=found.get) == "wiener" and min(found, key=found.get) == "mixture", found
+    assert max(found, key=found.get) == "wiener" and min(found, key=found.get) == "unseparated", found
     for name in ("mgdm", "dps", "ddnm", "msdm"):
         assert found[name] > 0.5, found
 
@@ -756,7 +758,7 @@ def test_oracle_masks_on_the_excerpt():
     for solver, parameters, expected in (
         (OracleMask, {"power": 1}, 13.2),
         (OracleMask, {"power": 2}, 13.9),
-        (Mixture, {}, 0.0),
+        (Unseparated, {}, 0.0),
         (Silence, {}, 4.4),
     ):
         (row,) = rows(objective, solver, **parameters)
@@ -764,7 +766,7 @@ def test_oracle_masks_on_the_excerpt():
         assert ("oracle" in row) == (solver is OracleMask)
 
 
-class ReadsTheTruth(Mixture):
+class ReadsTheTruth(Unseparated):
     """A cheat: its samples are the truth."""
 
     def get_result(self):
@@ -888,7 +890,7 @@ def test_paper_config_lists_the_run_matrix_without_loading_weights(copy_of_bench
 def test_the_page_of_players(tmp_path, monkeypatch):
     objective = objective_of(chunk_length=16_384, chunks="9-10")
     frames = []
-    for solver in (Wiener, Mixture):
+    for solver in (Wiener, Unseparated):
         instance = solver.get_instance()
         instance.set_objective(**objective.get_objective())
         instance.run(None)
@@ -901,19 +903,19 @@ def test_the_page_of_players(tmp_path, monkeypatch):
     stored = frame["final_results"][0]
     assert stored["sample"].shape == (4, 128, 257, 1) and stored["sample"].dtype == np.uint8
     truth = torch.cat(list(objective.x_true), 1)
-    np.testing.assert_allclose(listen.decode(stored["truth_audio"]), truth, atol=2**-15)
+    np.testing.assert_allclose(players.decode(stored["truth_audio"]), truth, atol=2**-15)
     grid = pictures.pictures(frame, "slakh2100")
     n_columns = pictures.n_columns(frame, "slakh2100", "reconstructions")
     assert n_columns == 4 and [picture.label for picture in grid[::4]] == [f"{stem}: truth" for stem in STEMS]
 
-    assert grid[3].label == f"mixture: SI-SDRi bass {frame['objective_si_sdri_bass'][1]:.3f}"
+    assert grid[3].label == f"unseparated: SI-SDRi bass {frame['objective_si_sdri_bass'][1]:.3f}"
     assert pictures.title(frame, "slakh2100", "spread") == "slakh2100: no spread, which is kept of images only"
 
-    monkeypatch.setattr(listen, "read_results", lambda path: frame)
+    monkeypatch.setattr(players, "read_results", lambda path: frame)
     (tmp_path / "run.parquet").touch()
-    listen.main([str(tmp_path / "run.parquet")])
+    players.main([str(tmp_path / "run.parquet")])
     page = (tmp_path / "run_listen.html").read_text()
-    assert page.count("<audio") == 13 and page.index("wiener") < page.index("mixture</td><td>0")
+    assert page.count("<audio") == 13 and page.index("wiener") < page.index("unseparated</td><td>0")
     wav = base64.b64decode(page.split("base64,")[2].split('"')[0])  # after the mixture: the bass
     samples, rate = soundfile.read(io.BytesIO(wav))
     assert rate == SAMPLE_RATE and len(samples) == 32_768
@@ -926,17 +928,17 @@ def test_all_players_are_of_one_track_with_its_score():
     for solver, tracks, gain in (("a", (1876, 1901), 1.0), ("b", (1901, 1876), 0.5)):
         for track in tracks:
             signal = torch.full((4, 4096), track / 4000)
-            stored = listen.kept(signal, gain * signal)
+            stored = players.kept(signal, gain * signal)
             row = {"solver_name": solver, "dataset_name": f"slakh2100[tracks={track}-{track + 24}]", "idx_rep": 0}
             row |= {"objective_name": "posterior", "objective_headline": "si_sdri_all", "objective_task": "separation"}
             row |= {"objective_image": 1000 * track, "objective_file": f"Track0{track}", "final_results": stored}
             rows.append(row | {"objective_si_sdri_all": gain * (track - 1875)})
     frame = pd.DataFrame(rows)
-    page = listen.task_html(frame, "slakh2100")
+    page = players.task_html(frame, "slakh2100")
     assert "Track01876" in page and "Track01901" not in page
     assert "<td>a</td><td>1.000</td>" in page and "<td>b</td><td>0.500</td>" in page
-    players = [part.split('"')[0] for part in page.split("base64,")[1:]]
-    levels = [np.abs(soundfile.read(io.BytesIO(base64.b64decode(player)))[0]).max() for player in players]
+    sounds = [part.split('"')[0] for part in page.split("base64,")[1:]]
+    levels = [np.abs(soundfile.read(io.BytesIO(base64.b64decode(player)))[0]).max() for player in sounds]
     mixture, truth, a, b = levels[0], levels[1], levels[5], levels[9]
     np.testing.assert_allclose([mixture, a, b], [4 * truth, truth, truth / 2], rtol=1e-3)
 

@@ -85,7 +85,7 @@ def test_mixture_posterior_is_the_closed_form(dim, dim_y):
     torch.testing.assert_close(posterior.mean[0], mean, rtol=0, atol=1e-6)  # the inverse loses 1 / sigma^2
     torch.testing.assert_close(posterior.trace_cov[0], trace, rtol=1e-8, atol=0)
     assert problem.capabilities == {"differentiable", "gaussian", "linear", "svd", "closed_form"}
-    assert 0 < sigma < problem.operator.mask.max() and problem.m == dim_y
+    assert 0 < sigma < problem.operator.mask.max() and problem.n_observed == dim_y
 
 
 def test_same_seed_same_problem():
@@ -157,7 +157,7 @@ class ReadsTheTruth(PosteriorSampler):
     name = "reads_the_truth"
     truth = None
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         return self.truth.to(problem.y).repeat_interleave(problem.n_draws, 0)
 
 
@@ -166,8 +166,8 @@ class IgnoresThePrior(PosteriorSampler):
 
     name = "ignores_the_prior"
 
-    def sample(self, problem, prior, noise):
-        y = problem.y + problem.noise.std * noise.normal(*problem.y.shape[1:])
+    def sample(self, problem, prior, rng):
+        y = problem.y + problem.noise.std * rng.randn(*problem.y.shape[1:])
         return problem.operator.A_dagger(y)
 
 
@@ -176,8 +176,8 @@ class IgnoresTheMeasurement(PosteriorSampler):
 
     name = "ignores_the_measurement"
 
-    def sample(self, problem, prior, noise):
-        return noise.normal(*prior.event_shape)
+    def sample(self, problem, prior, rng):
+        return rng.randn(*prior.event_shape)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ import torch
 from azula.plugins.adm._src.unet import UNetModel
 from safetensors.torch import load_file
 
-from benchmark_utils import hub
-from benchmark_utils.convert import ADMArchitecture, adm_to_diffusers, original_name
-from benchmark_utils.hub import Checkpoint, sha256_of
+from benchmark_utils.files import paths, weights
+from benchmark_utils.files.convert import ADMArchitecture, adm_to_diffusers, original_name
+from benchmark_utils.files.paths import sha256_of
+from benchmark_utils.files.weights import Checkpoint
 from benchmark_utils.priors.adm import FFHQ, FFHQ_WEIGHTS, IMAGENET, IMAGENET_WEIGHTS, LabelNetwork
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.schedule import NoiseSchedule
@@ -60,7 +61,7 @@ def azula_network(architecture):
 def converted_network(path, architecture):
     """The diffusers network with the weights of a file in the original layout."""
     network = architecture.network()
-    network.load_state_dict(adm_to_diffusers(hub.read_checkpoint(path), architecture), assign=True)
+    network.load_state_dict(adm_to_diffusers(weights.read_checkpoint(path), architecture), assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -145,7 +146,7 @@ def test_published_sizes_are_those_of_the_architectures(weights, architecture, m
 def test_attention_rows_are_reordered(pair):
     """With q, k and v as thirds of the rows, another layout of that matrix, the output differs."""
     original, path, _, architecture = pair
-    state = hub.read_checkpoint(path)
+    state = weights.read_checkpoint(path)
     tensors = adm_to_diffusers(state, architecture)
     for name, tensor in tensors.items():
         if found := re.search(r"\.to_([qkv])\.", name):
@@ -245,7 +246,7 @@ def test_truncated_download_is_refused(published, tiny):
     weights = published(tiny[0].read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"published.pt is truncated or another file \(1,000 bytes.*delete it"):
         weights.prepare()
-    assert not list(hub.cache_folder().glob("*.safetensors"))
+    assert not list(paths.cache_folder().glob("*.safetensors"))
 
 
 def test_wrong_hash_is_refused(published, tiny):
@@ -276,7 +277,7 @@ def test_damaged_converted_file_is_refused(published, tiny):
 def test_own_checkpoint_is_not_hashed_but_its_keys_are_checked(published, tiny, tmp_path, monkeypatch):
     path, architecture = tiny
     weights = published(b"")
-    state = hub.read_checkpoint(path)
+    state = weights.read_checkpoint(path)
     own = tmp_path / "own.pt"
     monkeypatch.setenv("FFHQ256_PATH", str(own))
     with pytest.raises(FileNotFoundError, match="there is no file .*own.pt: correct .*FFHQ256_PATH"):
@@ -312,7 +313,7 @@ def test_own_file_that_is_no_checkpoint_is_refused(published, tiny, tmp_path, mo
     weights = published(b"")
     own = tmp_path / "own.pt"
     own.write_bytes(tiny[0].read_bytes())
-    BAD_FILES[kind](own, hub.read_checkpoint(own))
+    BAD_FILES[kind](own, weights.read_checkpoint(own))
     monkeypatch.setenv("FFHQ256_PATH", str(own))
     with pytest.raises(
         ValueError, match="own.pt (cannot be read as a torch checkpoint|is not a dictionary of tensors)"

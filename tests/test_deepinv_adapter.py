@@ -5,10 +5,11 @@ import torch
 from helpers import draw
 
 from benchmark_utils.deepinv_adapter import UnitRangeDenoiser, in_unit_range
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.operators.super_resolution import BlockAverage
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from solvers.deepinv_ddrm import Solver as DDRM
 from solvers.deepinv_diffpir import Solver as DiffPIR
 from solvers.deepinv_dps import Solver as DPS

@@ -15,7 +15,8 @@ import pytest
 from helpers import accounted_run, benchopt, rows_of
 from test_end_to_end import plain
 
-from benchmark_utils import expected, listen, report, run, summary
+from benchmark_utils.results import players, report, terminal
+from benchmark_utils.runs import cells, run
 
 # a solver whose cells last as long as they are told to, and may refuse an image or fill a disk
 SMALL_SOLVER = """
@@ -30,7 +31,7 @@ class Solver(PosteriorSampler):
     name = "small"
     parameters = {"seconds": [0.0], "refuses": [-1], "fills": [False]}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.refuses in problem.images:
             raise RuntimeError(f"no step size for image {self.refuses}")
         if self.fills:
@@ -39,7 +40,7 @@ class Solver(PosteriorSampler):
                     file.write(bytes(2**16))
                     file.flush()
         time.sleep(self.seconds)
-        return problem.operator.A_adjoint(problem.y) + noise.normal(*prior.event_shape)
+        return problem.operator.A_adjoint(problem.y) + rng.randn(*prior.event_shape)
 """
 TASK = ["-d", "gaussian[n_problems=2]", "-o", "*[n_samples=20]"]
 
@@ -84,9 +85,9 @@ def test_a_dataset_that_raises_fails_its_own_cells(bench):
 def test_a_shard_that_raises_does_not_speak_for_the_others(tmp_path):
     dataset = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=1,first=[100000,0]]"
     config = {"dataset": [dataset], "solver": ["pseudo_inverse"]}
-    broken, whole = expected.missing_cells(pd.DataFrame(columns=expected.CELL), config, tmp_path)
+    broken, whole = cells.missing_cells(pd.DataFrame(columns=cells.CELL), config, tmp_path)
     assert "100000" in broken.reason and not broken.skipped
-    assert whole.reason == expected.NO_ROW and not whole.skipped
+    assert whole.reason == cells.NO_ROW and not whole.skipped
 
 
 FAILS, SKIPPED = "gaussian[n_problems=2,dim=1]", "gaussian[n_problems=2,dim=2]"  # the latter with one sample
@@ -119,7 +120,7 @@ def test_a_wrong_argument_is_a_usage_error(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("main", [summary.main, report.main])
+@pytest.mark.parametrize("main", [terminal.main, report.main])
 @pytest.mark.parametrize(
     "config, message", [("solver: [smal]", "did not match any solver"), ("solver: [", "while parsing")]
 )
@@ -134,14 +135,14 @@ def test_a_wrong_config_of_what_is_expected_is_a_usage_error(main, config, messa
 
 def test_listening_to_a_missing_file_is_a_usage_error(capsys):
     with pytest.raises(SystemExit, match="2"):
-        listen.main(["nowhere.parquet"])
+        players.main(["nowhere.parquet"])
     assert "nowhere.parquet does not exist" in capsys.readouterr().err
 
 
 def start(bench, *arguments, **environment):
-    """Start ``benchmark_utils.run`` in a process group of its own."""
+    """Start ``benchmark_utils.runs.run`` in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmark_utils.run", *arguments],
+        [sys.executable, "-m", "benchmark_utils.runs.run", *arguments],
         cwd=bench,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
         stdout=open(bench / "log", "w"),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from benchmark_utils import fid
-from benchmark_utils.results import tasks
-from benchmark_utils.tables import leaderboard
+from benchmark_utils.results import fid
+from benchmark_utils.results.scores import tasks
+from benchmark_utils.results.tables import leaderboard
 from datasets.ffhq_inpainting import Dataset as FFHQInpainting
 from scripts.common import objective_of
 

@@ -14,9 +14,10 @@ import torch
 from deepinv.physics import Inpainting, Physics
 from helpers import diagonal_operator, draw, fingerprint_problem
 
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.super_resolution import BlockAverage
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
+from benchmark_utils.problem import InverseProblem, capabilities
 
 ROW_DRAWS = 20_000
 N_SE = 4  # standard errors that a deviation may have

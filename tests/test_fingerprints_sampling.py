@@ -18,7 +18,7 @@ from helpers import draw, fingerprint_problem
 from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.particles import Particles
 from benchmark_utils.problem import TASKS
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.rng import RNG
 from datasets.gaussian import Dataset as GaussianDataset
 from objective import Objective
 from solvers.daps import Solver as DAPS
@@ -54,7 +54,7 @@ def run(Solver, n_draws, **parameters):
 
 
 def stream(n):
-    return NoiseStream(0, "sampler", "gaussian", [0] * n, range(n), dtype=torch.float64)
+    return RNG(0, "sampler", "gaussian", [0] * n, range(n), dtype=torch.float64)
 
 
 def gaussian_product(prior_mean, prior_variance, B, y, noise_variance):
@@ -81,8 +81,8 @@ def daps_free_variance(n_ode, ode_sigma_min=0.01):
 class CovarianceDAPS(DAPS):
     """The coupling is the covariance of x_0 given the noisy state, r^2 = sigma^2 / (1 + sigma^2)."""
 
-    def sample_x_0(self, problem, noise, x_hat, r, step):
-        return super().sample_x_0(problem, noise, x_hat, r / (1 + r**2) ** 0.5, step)
+    def sample_x_0(self, problem, rng, x_hat, r, step):
+        return super().sample_x_0(problem, rng, x_hat, r / (1 + r**2) ** 0.5, step)
 
 
 def test_daps_free_variance_grows_with_the_accuracy_of_the_ode():
@@ -152,9 +152,9 @@ def test_daps_exact_inner_draw_needs_an_svd():
 class ExactPriorPnPDM(PnPDM):
     """The prior step drawn exactly for N(0, I)."""
 
-    def sample_prior(self, prior, noise, z, rho):
+    def sample_prior(self, prior, rng, z, rho):
         variance = 1 / (1 + rho**2)
-        return variance * z + rho * variance**0.5 * noise.normal(3)
+        return variance * z + rho * variance**0.5 * rng.randn(3)
 
 
 @pytest.mark.parametrize("rho_min, n_iterations", [(0.3, 100), (0.05, 600)])
@@ -190,9 +190,9 @@ def test_pnp_dm_reverse_diffusion_stays_in_its_window():
 class ExactMGPS(MGPS):
     """The midpoint drawn exactly for N(0, I) and diagonal A: D_m(x) = sqrt(abar_m) x."""
 
-    def sample_x_m(self, problem, prior, noise, estimate, x_t, end, m, t, n_steps):
+    def sample_x_m(self, problem, prior, rng, estimate, x_t, end, m, t, n_steps):
         mean, variance = midpoint_law(problem, prior, x_t, m, t)
-        return mean + variance.sqrt() * noise.normal(3)
+        return mean + variance.sqrt() * rng.randn(3)
 
 
 def midpoint_law(problem, prior, x_t, m, t):
@@ -266,7 +266,7 @@ def test_mgps_gradient_steps_of_the_published_schedules():
 class ExactDCPS(DCPS):
     """The variational optimum for N(0, I) and diagonal A: x_k is linear in x_s, so its mean carries the potential."""
 
-    def sample_x_s(self, problem, prior, noise, x_t, t, s, k):
+    def sample_x_s(self, problem, prior, rng, x_t, t, s, k):
         schedule = prior.schedule
         c_0, c_t, std = schedule.bridge(0, s, t)
         d_0, d_s, _ = schedule.bridge(0, k, s) if k < s else (0.0, 1.0, 0.0)
@@ -274,7 +274,7 @@ class ExactDCPS(DCPS):
         y = schedule.abar(k) ** 0.5 * problem.y
         mean = c_0 * prior.denoise(x_t, t) + c_t * x_t
         mean, variance = gaussian_product(mean, std**2, B, y, problem.noise.std**2)
-        return mean + variance.sqrt() * noise.normal(3)
+        return mean + variance.sqrt() * rng.randn(3)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_particles_of_an_image_do_not_see_the_others(Solver):
 
 
 def test_resampling_is_within_the_filter():
-    particles = Particles(NoiseStream(0, "sampler", "box", [0, 1], dtype=torch.float64).particles(4), 2)
+    particles = Particles(RNG(0, "sampler", "box", [0, 1], dtype=torch.float64).particles(4), 2)
     weights = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
     assert particles.multinomial(weights.log().flatten())[:4].tolist() == [1] * 4
     assert torch.allclose(particles.ess, torch.tensor([0.25, 1.0], dtype=torch.float64))

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark_utils import ffhq as ffhq_hub
-from benchmark_utils import images
-from benchmark_utils.hub import ASSETS, user_files_state
+from benchmark_utils.files import ffhq as ffhq_hub
+from benchmark_utils.files import images
+from benchmark_utils.files.paths import ASSETS, user_files_state
 from benchmark_utils.operators.hdr import HDR
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -8,9 +8,10 @@ import torch
 from deepinv.physics import DecomposablePhysics, Inpainting
 from helpers import draw
 
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.sampler import PosteriorSampler
 
 SOLVERS = sorted(path.stem for path in (Path(__file__).parents[1] / "solvers").glob("*.py") if path.stem[0] != "_")
@@ -98,8 +99,8 @@ class CoupledNorm(PosteriorSampler):
 
     name, test_config = "coupled_norm", {}
 
-    def sample(self, problem, prior, noise):
-        x = noise.normal(*prior.event_shape)
+    def sample(self, problem, prior, rng):
+        x = rng.randn(*prior.event_shape)
         return x / problem.residual(x).norm()
 
 
@@ -108,7 +109,7 @@ class GlobalNoise(PosteriorSampler):
 
     name, test_config = "global_noise", {}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         return torch.randn(len(problem.y), *prior.event_shape, dtype=prior.dtype)
 
 
@@ -122,8 +123,8 @@ class OutOfMemory(PosteriorSampler):
 
     name, test_config = "out_of_memory", {}
 
-    def sample(self, problem, prior, noise):
-        x_hat = prior.denoise(noise.normal(*prior.event_shape), 500)
+    def sample(self, problem, prior, rng):
+        x_hat = prior.denoise(rng.randn(*prior.event_shape), 500)
         if len(problem.images) > 2:
             raise torch.cuda.OutOfMemoryError("as a GPU would")
         return x_hat

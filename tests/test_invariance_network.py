@@ -11,13 +11,14 @@ import torch
 from helpers import draw
 from test_invariance import SOLVERS
 
-from benchmark_utils.hub import ASSETS
-from benchmark_utils.images import read_images
+from benchmark_utils.files.images import read_images
+from benchmark_utils.files.paths import ASSETS
 from benchmark_utils.metrics import lpips_score, psnr_score
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed
+from benchmark_utils.rng import RNG
 
 PRIOR, LATENT = Prior("faces64"), Prior("faces64_latent")
 IN_LATENT_SPACE = ("mgdm", "dps", "daps", "pnp_dm", "psld", "resample")
@@ -28,7 +29,7 @@ def half_faces():
     """Four half-hidden faces: (truth, {prior: problem})."""
     truth, _ = read_images(ASSETS / "ffhq64", 0, 4, 64)
     operator, noise, images = inpainting("half", (3, 64, 64)).double(), GaussianNoise(0.05), (0, 1, 2, 3)
-    stream = NoiseStream(0, "measurement", "half", images, dtype=torch.float64)
+    stream = RNG(0, "measurement", "half", images, dtype=torch.float64)
     y = noise.sample(operator.A(truth.double()), stream) * operator.mask
     found = {prior: capabilities(operator, noise, prior, "half") for prior in (PRIOR, LATENT)}
     fixed = operator, noise, y, "half", count_observed(operator, y), images

@@ -8,10 +8,11 @@ from deepinv.physics import Inpainting
 from helpers import draw, fingerprint_problem
 from test_closed_form_datasets import N_DRAWS, objective_of, scores
 
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.hdr import HDR
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.problem import InverseProblem, capabilities
+from benchmark_utils.rng import RNG
 from datasets.gaussian_latent import Dataset as GaussianLatent
 from solvers.daps import Solver as DAPS
 from solvers.ddrm import Solver as DDRM
@@ -85,7 +86,7 @@ def test_one_step_of_psld_is_the_formula():
     (problem, handle), _ = mask_views()
     prior = handle.load("cpu")
     z = draw(PSLD, problem, handle, 1, n_steps=1, omega=0.15, gamma=0.05, eta=0.0)[:, 0]
-    start = NoiseStream(0, "sampler", "random", (0, 1, 2), dtype=torch.float64).normal(8)
+    start = RNG(0, "sampler", "random", (0, 1, 2), dtype=torch.float64).normal(8)
     with torch.enable_grad():
         z_t = start.requires_grad_()
         z_0 = prior.denoise(z_t, 1000)
@@ -100,7 +101,7 @@ def test_resampling_has_its_two_limits():
     z_hat, z = torch.full((n, 1), 2.0).double(), torch.full((n, 1), -1.0).double()
 
     def law(gamma):
-        noise = NoiseStream(0, "sampler", "gaussian", range(n), dtype=torch.float64, block=1)
+        noise = RNG(0, "sampler", "gaussian", range(n), dtype=torch.float64, block=1)
         drawn = resample(z_hat, z, abar_t, abar, gamma, noise)
         return drawn.mean().item(), drawn.var().item()
 
@@ -119,16 +120,16 @@ def test_resampling_has_its_two_limits():
 def test_resample_runs_any_number_of_steps_and_ends_within_its_tolerance(pair, n_steps):
     (problem, handle), _ = pair
     x = draw(ReSample, problem, handle, 20, n_steps=n_steps, every=3, n_latent=2000, n_pixel=200, tolerance=0.05)
-    misfit = problem.rows([0], 20).residual(x[0]).square().sum(1) / problem.m
+    misfit = problem.rows([0], 20).residual(x[0]).square().sum(1) / problem.n_observed
     assert (misfit.sqrt() <= 0.05).all()
 
 
 class CountingReSample(ReSample):
     """Counts the optimisations: (pixel space, latent space)."""
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         type(self).fits = [0, 0]
-        return super().sample(problem, prior, noise)
+        return super().sample(problem, prior, rng)
 
     def fit(self, problem, *arguments):
         self.fits[problem.pixel is not None] += 1

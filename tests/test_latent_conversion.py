@@ -21,12 +21,13 @@ from original_vq import OriginalVQ
 from safetensors.torch import load_file
 from test_conversion import LABELS, randomise
 
-from benchmark_utils import archives, hub, tables
-from benchmark_utils.archives import read_archive
-from benchmark_utils.convert import LATENT_UNET, VQ_F4, VQArchitecture, adm_to_diffusers, vq_to_diffusers
+from benchmark_utils.files import archives, paths
+from benchmark_utils.files.archives import read_archive
+from benchmark_utils.files.convert import LATENT_UNET, VQ_F4, VQArchitecture, adm_to_diffusers, vq_to_diffusers
 from benchmark_utils.priors import latent
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.priors.latent import denoiser_tensors, latent_schedule
+from benchmark_utils.results import tables
 from scripts import convert_checkpoint
 
 UNET = dataclasses.replace(LATENT_UNET, channels=32, head_dim=16)
@@ -231,7 +232,7 @@ def test_extracted_checkpoints_and_the_converted_file_are_taken_too(folder, tmp_
     convert_checkpoint.main(["ffhq256_latent", *map(str, sources), str(output)])
     printed = capsys.readouterr().out
     for source in sources:
-        assert f"{source.name} sha256 {hub.sha256_of(source)}" in printed
+        assert f"{source.name} sha256 {paths.sha256_of(source)}" in printed
         with zipfile.ZipFile(source) as archive:
             archive.extract("model.ckpt", folder)
         (folder / "model.ckpt").rename(source.with_suffix(".ckpt"))
@@ -284,7 +285,7 @@ def test_damaged_archive_is_refused_by_its_checksum(folder):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="vq-f4.zip is truncated or damaged: delete it and fetch it again"):
         PRIOR.weights.prepare()
-    assert not list(hub.cache_folder().glob("*.safetensors"))
+    assert not list(paths.cache_folder().glob("*.safetensors"))
 
 
 def test_truncated_archive_is_refused(folder):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from benchmark_utils.hub import ASSETS, asset
-from benchmark_utils.images import read_images
+from benchmark_utils.files.images import read_images
+from benchmark_utils.files.paths import ASSETS, asset
 from benchmark_utils.metrics import METRICS, exactness, lpips_score, mean_and_ci, sliced_wasserstein
 
 

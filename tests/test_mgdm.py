@@ -9,10 +9,11 @@ import pytest
 import torch
 from helpers import draw, fingerprint_problem
 
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed
+from benchmark_utils.rng import RNG
 from solvers.exact_posterior import Solver as ExactPosterior
 from solvers.mgdm import Solver as MGDM
 
@@ -20,13 +21,13 @@ from solvers.mgdm import Solver as MGDM
 class ExactMGDM(MGDM):
     """MGDM's loop with exact draws of x_s given (x_0, x_t, y) and of x_0 given x_s, for N(0, I) and diagonal A."""
 
-    def sample_x_s(self, problem, prior, noise, x_0, x_t, s, t, n_steps, learning_rate):
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, n_steps, learning_rate):
         mean, variance = exact_conditional(problem, prior, x_0, x_t, s, t)
-        return mean + variance.sqrt() * noise.normal(3)
+        return mean + variance.sqrt() * rng.randn(3)
 
-    def sample_x_0(self, prior, noise, x_s, s):
+    def sample_x_0(self, prior, rng, x_s, s):
         abar = prior.schedule.abar(s)
-        return abar**0.5 * x_s + (1 - abar) ** 0.5 * noise.normal(3)
+        return abar**0.5 * x_s + (1 - abar) ** 0.5 * rng.randn(3)
 
 
 def exact_conditional(problem, prior, x_0, x_t, s, t):
@@ -89,7 +90,7 @@ def test_variational_step_recovers_the_exact_conditional(variational):
     problem, prior = fingerprint_problem()
     n, s, t = 3000, 300, 500
     problem, prior = problem.rows([0], n), prior.load("cpu")
-    noise = NoiseStream(0, "sampler", "gaussian", [0] * n, range(n), dtype=torch.float64)
+    noise = RNG(0, "sampler", "gaussian", [0] * n, range(n), dtype=torch.float64)
     x_0 = torch.tensor([0.3, -0.2, 0.5]).double().expand(n, 3)
     x_t = torch.tensor([1.0, 0.1, -0.4]).double().expand(n, 3)
     solver = MGDM.get_instance(variational=variational)
@@ -101,7 +102,7 @@ def test_variational_step_recovers_the_exact_conditional(variational):
 
 
 def test_index_laws():
-    generator = NoiseStream(0, "sampler", "box", [0]).shared
+    generator = RNG(0, "sampler", "box", [0]).shared
     solver = MGDM.get_instance(index_law="uniform", tau=10)
     drawn = [solver.draw_index(60, 50, False, generator) for _ in range(400)]
     assert min(drawn) == 10 and max(drawn) == 50
@@ -160,7 +161,7 @@ def test_data_misfit_with_an_exact_prior():
     prior = handle.load("cpu")
     truth = prior.sample(2, torch.Generator().manual_seed(0))
     operator, noise, images = inpainting("half", (3, 64, 64)).double(), GaussianNoise(0.05), (0, 1)
-    stream = NoiseStream(0, "measurement", "half", images, dtype=torch.float64)
+    stream = RNG(0, "measurement", "half", images, dtype=torch.float64)
     y = noise.sample(operator.A(truth), stream) * operator.mask
     found = capabilities(operator, noise, handle, "half")
     problem = InverseProblem(operator, noise, y, "half", count_observed(operator, y), images, capabilities=found)

@@ -7,13 +7,14 @@ import torch
 from deepinv.physics import Denoising, Inpainting
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, MultivariateNormal
 
-from benchmark_utils import hub
-from benchmark_utils.images import read_images
+from benchmark_utils.files import paths
+from benchmark_utils.files.images import read_images
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.super_resolution import BlockAverage
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.priors.mixture import FactorAnalyserMixture, faces64_mfa, gaussian, gaussian_mixture
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, has_orthonormal_basis
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.problem import InverseProblem, capabilities, has_orthonormal_basis
+from benchmark_utils.rng import RNG
 
 FACES = "faces64/faces64_mfa.safetensors"
 
@@ -140,7 +141,7 @@ def test_posterior_samples_have_the_posterior_moments(operator, std):
     """
     prior, n_draws = random_mixture(SMALL), 4000
     problem = measured_problem(prior, operator, std, n=1, n_draws=n_draws)
-    noise = NoiseStream(0, "sampler", "mixture", problem.images, range(n_draws), dtype=torch.float64)
+    noise = RNG(0, "sampler", "mixture", problem.images, range(n_draws), dtype=torch.float64)
     x = prior.posterior(problem).sample(noise).flatten(1)
     A, observed = dense_matrix(problem.operator, SMALL, 0)
     _, mean, covariance = dense_posterior(prior, A, problem.y[0].flatten()[observed], std)
@@ -222,12 +223,12 @@ def faces():
 
 @pytest.fixture(scope="module")
 def photographs():
-    return read_images(hub.ASSETS / "ffhq64", 0, 24, 64)[0].double()
+    return read_images(paths.ASSETS / "ffhq64", 0, 24, 64)[0].double()
 
 
 def test_faces64_mfa_is_small_and_well_formed(faces):
-    assert (hub.ASSETS / FACES).stat().st_size <= 12e6
-    tensors = hub.asset_tensors(FACES)
+    assert (paths.ASSETS / FACES).stat().st_size <= 12e6
+    tensors = paths.asset_tensors(FACES)
     K, d, rank = tensors["factors"].shape
     assert (d, tensors["means"].shape, tensors["weights"].shape, tensors["isotropic"].shape) == (
         3 * 64 * 64,
@@ -279,7 +280,7 @@ def test_faces64_mfa_denoiser_is_the_posterior_mean_under_denoising(faces, photo
 def asset_folder(tmp_path, content):
     """A folder of assets with the shipped checksums, whose mixture holds ``content``; without the file if None."""
     (tmp_path / "faces64").mkdir()
-    shutil.copy(hub.ASSETS / "SHA256SUMS", tmp_path)
+    shutil.copy(paths.ASSETS / "SHA256SUMS", tmp_path)
     if content is not None:
         (tmp_path / FACES).write_bytes(content)
     return tmp_path
@@ -299,14 +300,14 @@ def altered(content):
     ids=["missing", "truncated", "altered"],
 )
 def test_a_damaged_asset_is_a_clear_error(monkeypatch, tmp_path, damage, error, message):
-    shipped = (hub.ASSETS / FACES).read_bytes()
-    monkeypatch.setattr(hub, "ASSETS", asset_folder(tmp_path, damage(shipped)))
+    shipped = (paths.ASSETS / FACES).read_bytes()
+    monkeypatch.setattr(paths, "ASSETS", asset_folder(tmp_path, damage(shipped)))
     with pytest.raises(error, match=message):
         faces64_mfa().load("cpu")
 
 
 def test_an_unlisted_asset_is_a_clear_error(monkeypatch, tmp_path):
     (tmp_path / "SHA256SUMS").write_text("")
-    monkeypatch.setattr(hub, "ASSETS", tmp_path)
+    monkeypatch.setattr(paths, "ASSETS", tmp_path)
     with pytest.raises(ValueError, match="faces64_mfa.safetensors is not listed"):
         faces64_mfa().load("cpu")

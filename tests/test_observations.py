@@ -32,7 +32,7 @@ def observed(name, parameter, value, **parameters):
 @pytest.mark.parametrize("name, parameter, value", CASES)
 def test_misfit_of_the_truth_is_one(name, parameter, value, prior):
     x_true, problem = observed(name, parameter, value, prior=prior)
-    assert problem.misfit(x_true) == pytest.approx(torch.ones(4).double(), abs=5 * (2 / problem.m) ** 0.5)
+    assert problem.misfit(x_true) == pytest.approx(torch.ones(4).double(), abs=5 * (2 / problem.n_observed) ** 0.5)
 
 
 @pytest.mark.parametrize("prior", PRIORS)

@@ -13,8 +13,9 @@ import torch
 from deepinv.physics import BlurFFT
 from PIL import Image
 
-from benchmark_utils.ffhq import THUMBNAILS
-from benchmark_utils.images import read_images
+from benchmark_utils.files.ffhq import THUMBNAILS
+from benchmark_utils.files.images import read_images
+from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import jpeg as jpeg_module
 from benchmark_utils.operators.blur import GaussianBlur, MotionBlur, blur, gaussian_blur, motion_blur, n_taps
 from benchmark_utils.operators.colorization import Colorization
@@ -26,8 +27,8 @@ from benchmark_utils.operators.nonlinear_blur import KernelWizard, load_kernel_w
 from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
 from benchmark_utils.operators.super_resolution import super_resolution
 from benchmark_utils.priors.base import Prior
-from benchmark_utils.problem import GaussianNoise, InverseProblem, PoissonNoise, capabilities, count_observed
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed
+from benchmark_utils.rng import RNG
 from objective import Objective
 
 IMAGES = (0, 5, 7)
@@ -328,7 +329,7 @@ def test_differentiable_jpeg_is_near_the_real_one():
 
 def test_soft_jpeg_quantises_block_dcts():
     """On grey images: the luminance alone, against scipy's DCT."""
-    grey = np.random.default_rng(0).uniform(-1, 1, (16, 32))
+    grey = np.random.default_rng(0).rand(-1, 1, (16, 32))
     y = jpeg(30, "soft").A(torch.from_numpy(grey).expand(1, 3, 16, 32).clone())
     table = np.array(jpeg_module.LUMINANCE) * 50 / 30
     expected = np.empty_like(grey)
@@ -365,8 +366,8 @@ def test_the_data_are_measured_and_the_likelihood_is_not():
     objective.get_seed = lambda **_: 0
     prior = Prior("faces64")
     objective.set_data(x, jpeg(2), GaussianNoise(0.05), "jpeg2", prior, ("lpips",), (0, 1), ("a", "b"), 1)
-    stream = NoiseStream(0, "measurement", "jpeg2", (0, 1), dtype=torch.float64)
-    y = jpeg(2).measure(x.double()) + 0.05 * stream.normal(3, 64, 64)
+    stream = RNG(0, "measurement", "jpeg2", (0, 1), dtype=torch.float64)
+    y = jpeg(2).measure(x.double()) + 0.05 * stream.randn(3, 64, 64)
     assert torch.equal(objective.problem.y, y)
     assert torch.equal(objective.problem.A(x.double()), jpeg(2).A(x.double()))
 
@@ -420,7 +421,7 @@ def test_poisson_noise_is_not_gaussian():
 
 
 def poisson_stream(images, task="denoising"):
-    return NoiseStream(0, "measurement", task, images, dtype=torch.float64)
+    return RNG(0, "measurement", task, images, dtype=torch.float64)
 
 
 def test_poisson_log_likelihood_is_scipy_s():

@@ -17,7 +17,8 @@ from browser import needs_chromium, needs_page_scripts, probe, screenshot, with_
 from helpers import ROOT, benchopt, copied_benchmark
 from test_plots import CONFIG, HALF_TASK, image_rows, mixture_rows
 
-from benchmark_utils import provenance, report, results
+from benchmark_utils import provenance
+from benchmark_utils.results import report, scores
 
 SHOWN = "const shown = [...document.querySelectorAll('section')].filter(s => !s.hidden);"
 SORT_AND_SWITCH = (
@@ -164,7 +165,7 @@ def large_results(n_images=300, n_solvers=20, n_tasks=20, size=256):
 @needs_chromium
 def test_full_size_pages_stay_below_25_megabytes_and_work(copy_of_benchmark, tmp_path, monkeypatch):
     df = large_results()
-    assert len(df) == 300 * 20 * 20 and len(results.tasks(df)) == 20
+    assert len(df) == 300 * 20 * 20 and len(scores.tasks(df)) == 20
     start = time.process_time()
     text = report.report(df, "large")
     assert time.process_time() - start < 60

@@ -18,13 +18,15 @@ from diffusers import (
     VQModel,
 )
 from helpers import draw
+from safetensors.torch import save_file
 
-from benchmark_utils import hub
+from benchmark_utils.files.paths import sha256_of
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.priors.latent import Autoencoder
 from benchmark_utils.priors.pipeline import Pipeline
-from benchmark_utils.problem import GaussianNoise, InverseProblem, capabilities, count_observed
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.provenance import weights
 from datasets.ffhq_inpainting import Dataset as FFHQInpainting
 from solvers.dps import Solver as DPS
@@ -144,7 +146,7 @@ def test_dataset_takes_a_folder(ldm):
 def test_rows_say_which_weights_were_read(pipeline, request):
     folder = Path(request.getfixturevalue(pipeline))
     files = [next((folder / part).glob("*.safetensors")) for part in ("unet", "vqvae") if (folder / part).exists()]
-    expected = ", ".join(f"diffusion_pytorch_model.safetensors {hub.sha256_of(file)}" for file in files)
+    expected = ", ".join(f"diffusion_pytorch_model.safetensors {sha256_of(file)}" for file in files)
     assert weights(Prior(str(folder)).load()) == expected
 
 
@@ -326,7 +328,7 @@ def test_missing_or_partial_weights_are_refused(broken):
     (path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ValueError, match="the weights of unet in .* are missing or damaged"):
         spec.load("cpu")
-    hub.save_file({"conv_in.bias": torch.zeros(8)}, path / "unet" / "diffusion_pytorch_model.safetensors")
+    save_file({"conv_in.bias": torch.zeros(8)}, path / "unet" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(ValueError, match="the weights of unet in .* lack "):
         spec.load("cpu")
     shutil.rmtree(path / "vqvae")

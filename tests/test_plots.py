@@ -21,9 +21,11 @@ from benchopt.utils.run_context import RunContext
 from PIL import Image
 from scipy.stats import norm
 
-from benchmark_utils import attempts, charts, expected, pictures, report, results, summary, tables
-from benchmark_utils.fid import frechet_distance
+from benchmark_utils import attempts
 from benchmark_utils.metrics import STEMS
+from benchmark_utils.results import charts, pictures, report, scores, tables, terminal
+from benchmark_utils.results.fid import frechet_distance
+from benchmark_utils.runs import cells
 
 ROOT = Path(__file__).parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yml").read_text())
@@ -96,23 +98,23 @@ def text_rows(table):
 
 
 def test_shards_and_unset_parameters_are_not_part_of_a_task():
-    assert results.task_label("d[first=0,n_images=4]", "Posterior sampling") == "d"
-    assert results.task_label("d[factor=4,first=0,n_images=4,rate=None]", "Posterior sampling") == "d[factor=4]"
-    assert results.task_label("d[first=50,kind=a]", "Posterior sampling[n_samples=4]") == "d[kind=a] n_samples=4"
+    assert cells.task_label("d[first=0,n_images=4]", "Posterior sampling") == "d"
+    assert cells.task_label("d[factor=4,first=0,n_images=4,rate=None]", "Posterior sampling") == "d[factor=4]"
+    assert cells.task_label("d[first=50,kind=a]", "Posterior sampling[n_samples=4]") == "d[kind=a] n_samples=4"
     assert (
-        results.task_label("d[kind=a]", "Posterior sampling[batch_size=4,fid=True,n_samples=4]")
+        cells.task_label("d[kind=a]", "Posterior sampling[batch_size=4,fid=True,n_samples=4]")
         == "d[kind=a] n_samples=4"
     )
-    assert results.task_label("d[kind=a]", "Posterior sampling[n_samples=4,fid=True]") == "d[kind=a] n_samples=4"
-    assert results.task_label("d[kind=a]", "Posterior sampling[batch_size=4]") == "d[kind=a]"
-    assert results.task_label("d[prior=p,tracks=1876-2100]", "Posterior sampling") == "d[prior=p]"
-    assert results.task_label("d[prior=p,tracks=excerpt]", "Posterior sampling") == "d[prior=p,tracks=excerpt]"
-    assert results.task_label("d[first_level=2,reseed=1]", "Posterior sampling") == "d[first_level=2,reseed=1]"
+    assert cells.task_label("d[kind=a]", "Posterior sampling[n_samples=4,fid=True]") == "d[kind=a] n_samples=4"
+    assert cells.task_label("d[kind=a]", "Posterior sampling[batch_size=4]") == "d[kind=a]"
+    assert cells.task_label("d[prior=p,tracks=1876-2100]", "Posterior sampling") == "d[prior=p]"
+    assert cells.task_label("d[prior=p,tracks=excerpt]", "Posterior sampling") == "d[prior=p,tracks=excerpt]"
+    assert cells.task_label("d[first_level=2,reseed=1]", "Posterior sampling") == "d[first_level=2,reseed=1]"
 
 
 def test_scores_of_shards_are_those_of_one_run(df):
-    rows = results.rows_of(df, HALF_TASK)
-    score = results.scores(rows)["best"]["lpips"]
+    rows = scores.rows_of(df, HALF_TASK)
+    score = scores.scores(rows)["best"]["lpips"]
     values = np.array([0.1, 0.1, 0.2, 0.2])
     assert score.n == 4
     np.testing.assert_allclose(score[:2], [0.15, 1.96 * values.std(ddof=1) / 2], rtol=1e-12)
@@ -123,7 +125,7 @@ def test_overlapping_shards_and_repetitions_count_an_image_once():
     rows += cell(HALF.format(1), "a", (1, 2), {"lpips": [0.3, 0.5]})
     rows += cell(HALF.format(0), "b", (0, 1), {"lpips": [0.1, 0.3]}, repetition=0)
     rows += cell(HALF.format(0), "b", (0, 1), {"lpips": [0.3, 0.5]}, repetition=1)
-    summary = results.scores(pd.DataFrame(rows))
+    summary = scores.scores(pd.DataFrame(rows))
     assert summary["a"]["lpips"].n == 3 and summary["a"]["lpips"].mean == pytest.approx(0.3)
     assert summary["b"]["lpips"].n == 2 and summary["b"]["lpips"].mean == pytest.approx(0.3)
 
@@ -132,7 +134,7 @@ def test_images_without_a_value_are_left_out_of_that_score_only():
     """As a track whose windows are all silent: it has no score, but its cost counts."""
     values = {"lpips": [0.1, np.nan, 0.3], "psnr": [20.0, 21.0, 22.0], "ssim": [np.nan] * 3}
     df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1, 2), values) + cell(HALF.format(0), "b", (0, 1, 2), values))
-    found = results.scores(results.rows_of(df, HALF_TASK))["a"]
+    found = scores.scores(scores.rows_of(df, HALF_TASK))["a"]
     assert found["lpips"].mean == pytest.approx(0.2) and (found["lpips"].n, found["psnr"].n) == (2, 3)
     assert found["lpips"].half_width == pytest.approx(1.96 * np.std([0.1, 0.3], ddof=1) / 2**0.5)
     assert "ssim" not in found
@@ -143,23 +145,23 @@ def test_images_without_a_value_are_left_out_of_that_score_only():
 
 def test_random_problems_are_told_apart_by_their_seed(df):
     task = "gaussian_mixture[dim=8,dim_y=1]"
-    assert results.scores(results.rows_of(df, task))["biased"]["sliced_wasserstein"].n == 3
+    assert scores.scores(scores.rows_of(df, task))["biased"]["sliced_wasserstein"].n == 3
 
 
 def test_headline_is_the_datasets_first_metric_whatever_ran_before(df):
-    assert results.headline(results.rows_of(df, HALF_TASK)) == "lpips"
-    assert results.headline(results.rows_of(df, "gaussian_mixture[dim=8,dim_y=1]")) == "sliced_wasserstein"
+    assert scores.headline(scores.rows_of(df, HALF_TASK)) == "lpips"
+    assert scores.headline(scores.rows_of(df, "gaussian_mixture[dim=8,dim_y=1]")) == "sliced_wasserstein"
 
 
 @pytest.mark.parametrize(
     "score, text",
     [
-        (results.Score(0.1234, 0.0321, 4), "0.123 ± 0.032"),
-        (results.Score(25.678, 1.2, 4), "25.68 ± 1.20"),
-        (results.Score(0.00123, 0.0004, 4), "0.00123 ± 0.00040"),
-        (results.Score(3e-30, 1e-30, 4), "0.000 ± 0.000"),
-        (results.Score(0.5, np.nan, 1), "0.500"),
-        (results.Score(np.nan, np.nan, 2), "nan"),
+        (scores.Score(0.1234, 0.0321, 4), "0.123 ± 0.032"),
+        (scores.Score(25.678, 1.2, 4), "25.68 ± 1.20"),
+        (scores.Score(0.00123, 0.0004, 4), "0.00123 ± 0.00040"),
+        (scores.Score(3e-30, 1e-30, 4), "0.000 ± 0.000"),
+        (scores.Score(0.5, np.nan, 1), "0.500"),
+        (scores.Score(np.nan, np.nan, 2), "nan"),
     ],
 )
 def test_score_as_text(score, text):
@@ -189,7 +191,7 @@ def test_unmeasured_and_incomplete_cells_show(df):
 
 def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
     values = [9.812, 12.34, 0.5, 101.2]
-    cells = [tables.Cell(str(results.Score(value, 0.1, 4)), value) for value in values]
+    cells = [tables.Cell(str(scores.Score(value, 0.1, 4)), value) for value in values]
     rows = [[tables.Cell("solver"), value] for value in cells]
     metadata, shown = tables.page_table(tables.Table("t", ["note"], {"a": "b"}, ["solver", "PSNR ↑"], rows))
     # text order of the page (ICU) puts spaces before digits, as the order of code points does not
@@ -221,7 +223,7 @@ def test_paper_comparison(prior, noise_std, applies):
         dataset, "unpublished", (0, 1), {"lpips": [1, 1]}
     )
     df = pd.DataFrame(rows)
-    table = tables.paper_comparison(df, results.tasks(df)[0])
+    table = tables.paper_comparison(df, scores.tasks(df)[0])
     if not applies:
         assert "no published number applies" in text_rows(table)[0][0]
         return
@@ -236,7 +238,7 @@ def test_paper_comparison(prior, noise_std, applies):
 def test_paper_comparison_of_solvers_without_published_numbers():
     dataset = "ffhq_inpainting[first=0,mask=half,n_images=2,noise_std=0.05,prior=ffhq256]"
     df = pd.DataFrame(cell(dataset, "unpublished", (0, 1), {"lpips": [0.2, 0.3]}))
-    metadata, rows = tables.page_table(tables.paper_comparison(df, results.tasks(df)[0]))
+    metadata, rows = tables.page_table(tables.paper_comparison(df, scores.tasks(df)[0]))
     assert metadata["columns"] == ["note"] and len(rows) == 1
 
 
@@ -246,7 +248,7 @@ def test_phase_retrieval_is_compared_by_its_best_sample():
     for drawn in (np.nan, 4, 8):
         rows = cell(dataset, "mgdm", (0, 1), measured, task="phase_retrieval")
         df = pd.DataFrame(rows).assign(p_obj_n_samples=drawn)
-        (row,) = text_rows(tables.paper_comparison(df, results.tasks(df)[0]))
+        (row,) = text_rows(tables.paper_comparison(df, scores.tasks(df)[0]))
         if drawn == 8:  # the best of eight is no best of four
             assert "no published number applies" in row[0]
         else:
@@ -272,7 +274,7 @@ JPEG = "ffhq_jpeg[codec={},first=0,n_images=2,noise_std=0.05,prior=ffhq256]"
 )
 def test_only_the_papers_dataset_is_compared(dataset, task, images, applies):
     df = pd.DataFrame(cell(dataset, "mgdm", images, {"lpips": [0.2, 0.3]}, task=task))
-    shown = text_rows(tables.paper_comparison(df, results.tasks(df)[0]))
+    shown = text_rows(tables.paper_comparison(df, scores.tasks(df)[0]))
     assert (shown[0][1:3] == ["mgdm", "LPIPS ↓"]) if applies else ("no published number applies" in shown[0][0])
 
 
@@ -280,7 +282,7 @@ def test_only_the_papers_settings_of_a_solver_are_compared():
     solvers = ("mgdm", "mgdm[preset=fast]", "dps[n_steps=20]", "pgdm", "pgdm[n_steps=1000]", "pseudo_inverse")
     dataset = SR4.format("average")
     df = pd.DataFrame([row for s in solvers for row in cell(dataset, s, (0, 1), {"lpips": [0.2, 0.3]}, task="sr4")])
-    table = tables.paper_comparison(df, results.tasks(df)[0])
+    table = tables.paper_comparison(df, scores.tasks(df)[0])
     assert [row[1] for row in text_rows(table)] == ["mgdm", "pgdm[n_steps=1000]"]
     assert table.notes[-1].endswith("does not report: mgdm[preset=fast], dps[n_steps=20], pgdm")
 
@@ -289,8 +291,8 @@ def test_fid_is_compared_without_an_interval():
     features = np.random.default_rng(0).normal(size=(2, 2, 4))
     stored = some_pictures() | {"truth_features": features[0], "sample_features": features[1]}
     df = pd.DataFrame(cell(SR4.format("average"), "dps", (0, 1), {"lpips": [0.2, 0.3]}, stored=stored, task="sr4"))
-    table = tables.paper_comparison(df, results.tasks(df)[0])
-    distance = results.Score(frechet_distance(features[1], features[0]), np.nan, 2)
+    table = tables.paper_comparison(df, scores.tasks(df)[0])
+    distance = scores.Score(frechet_distance(features[1], features[0]), np.nan, 2)
     assert text_rows(table)[1] == ["2", "dps", "FID ↓", "55.02", str(distance), tables.MISSING, "2"]
     assert "FID" in table.definitions and "FID has no interval" in table.notes[0]
 
@@ -344,7 +346,7 @@ def test_separation_is_compared_with_table_9(sigma_max, chunk_length, tracks, ap
             images = (first, first + 1000)
             rows += cell(dataset, solver, images, measured, task="separation")
     df = pd.DataFrame(rows)
-    (task,) = results.tasks(df)
+    (task,) = scores.tasks(df)
     shown = text_rows(tables.paper_comparison(df, task))
     if not applies:
         assert "no published number applies" in shown[0][0]
@@ -375,7 +377,7 @@ def test_oracles_are_neither_ranked_nor_the_best(oracle_lpips):
     rows = tables.leaderboard(df, HALF_TASK).rows
     assert [row[0].text + row[1].text for row in rows] == ["0informed", "1filter", "2good", "3bad"]
     assert [row[1].text for row in rows if row[2].best] == ["filter"]
-    (label,) = results.comparisons(df)
+    (label,) = scores.comparisons(df)
     overall = tables.overall(df, label)
     assert label == "1 task, 3 solvers" and overall.rows[0][1].text == "filter"
     assert "not ranked: informed, sees the truth" in overall.notes
@@ -384,7 +386,7 @@ def test_oracles_are_neither_ranked_nor_the_best(oracle_lpips):
 def test_a_run_of_oracles_alone_ranks_nobody():
     df = with_oracle()
     df = df[df["solver_name"] == "informed"]
-    (label,) = results.comparisons(df)
+    (label,) = scores.comparisons(df)
     assert "a rank needs two solvers" in text_rows(tables.overall(df, label))[0][0]
 
 
@@ -528,9 +530,9 @@ def test_run_without_pictures_or_closed_form_still_makes_a_page():
 def objective_rows(dataset):
     """What the objective really writes for its own dummy result."""
     config = {"dataset": [dataset], "solver": ["dps"]}
-    data, objective, solver, repetition, problem = next(expected.requested_cells(config))
+    data, objective, solver, repetition, problem = next(cells.requested_cells(config))
     assert problem is None
-    assert expected.skip_reason(data, objective, solver, repetition) is None
+    assert cells.skip_reason(data, objective, solver, repetition) is None
     result = objective.get_one_result()
     return objective(result), objective.save_final_results(**result)
 
@@ -575,7 +577,7 @@ def test_summary_prints_tables_and_ends_with_the_page(df, tmp_path, capsys):
     path = saved(df, tmp_path)
     page = tmp_path / f"{Benchmark(ROOT).name}_run.html"
     page.touch()
-    assert summary.main([str(path)]) == 0
+    assert terminal.main([str(path)]) == 0
     out = capsys.readouterr().out
     assert HALF_TASK in out and "0.150 ± 0.057" in out and "LPIPS: AlexNet" in out
     assert out.splitlines()[-1] == f"page: {page}"
@@ -584,14 +586,14 @@ def test_summary_prints_tables_and_ends_with_the_page(df, tmp_path, capsys):
 def test_summary_with_all_cells(tmp_path, capsys):
     (tmp_path / "c.yml").write_text(CONFIG_TEXT)
     path = saved(pd.DataFrame(quickstart_rows()), tmp_path)
-    assert summary.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 0
+    assert terminal.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 0
     assert "missing" not in capsys.readouterr().out
 
 
 def test_summary_names_the_missing_cell(tmp_path, capsys):
     (tmp_path / "c.yml").write_text(CONFIG_TEXT)
     path = saved(pd.DataFrame(quickstart_rows(("ddnm",))), tmp_path)
-    assert summary.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 1
+    assert terminal.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]
     assert "pseudo_inverse on ffhq_inpainting[first=0,mask=half" in line
 
@@ -600,7 +602,7 @@ def test_summary_accepts_a_skip_with_a_reason(tmp_path, capsys):
     config = CONFIG_TEXT.replace("solver:", "  - ffhq_phase_retrieval[prior=faces64_mfa,n_images=2]\nsolver:")
     (tmp_path / "c.yml").write_text(config)
     path = saved(pd.DataFrame(quickstart_rows()), tmp_path)
-    assert summary.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 0
+    assert terminal.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 0
     skipped = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped")]
     assert len(skipped) == 2 and "ddnm needs svd" in skipped[1]
 
@@ -613,13 +615,11 @@ def test_summary_reports_a_solver_that_does_not_import():
         def is_installed(cls, raise_on_not_installed=False):
             return False
 
-    assert list(expected._instances([(Broken, {})])) == [
-        ("broken", "not installed: a package that it imports is missing")
-    ]
+    assert list(cells._instances([(Broken, {})])) == [("broken", "not installed: a package that it imports is missing")]
 
 
 def test_summary_and_report_refuse_a_missing_file(capsys):
-    for main in (summary.main, report.main):
+    for main in (terminal.main, report.main):
         with pytest.raises(SystemExit, match="2"):
             main(["nowhere.parquet"])
         assert "nowhere.parquet does not exist" in capsys.readouterr().err
@@ -656,15 +656,15 @@ def ranked_rows(dataset, losses, shift=0):
 
 
 def only_comparison(df):
-    ((chosen, solvers),) = results.comparisons(df).values()
-    return results.standings(df, chosen, solvers)[0]
+    ((chosen, solvers),) = scores.comparisons(df).values()
+    return scores.standings(df, chosen, solvers)[0]
 
 
 def test_pairing_orders_solvers_whose_intervals_overlap():
-    images = np.random.default_rng(0).uniform(0.1, 0.9, 60)  # half-width of the mean 0.06, the difference is 0.01
+    images = np.random.default_rng(0).rand(0.1, 0.9, 60)  # half-width of the mean 0.06, the difference is 0.01
     df = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": images + 0.01, "b": images}))
     first, second = only_comparison(df)
-    assert first == results.Standing("b", 1.0, 1.0, 1.0, 1.0, 1)
+    assert first == scores.Standing("b", 1.0, 1.0, 1.0, 1.0, 1)
     assert second[:4] == ("a", 2.0, 2.0, 2.0) and np.isnan(second.ahead) and second.n_won == 0
 
 
@@ -691,7 +691,7 @@ def test_tasks_with_the_same_images_share_the_resample():
 
 
 def test_only_solvers_of_all_compared_tasks_are_ranked_and_the_others_named(df):
-    label, (chosen, solvers) = next(iter(results.comparisons(df).items()))
+    label, (chosen, solvers) = next(iter(scores.comparisons(df).items()))
     assert (label, chosen, set(solvers)) == ("1 task, 3 solvers", [HALF_TASK], {"slow", "best", "cheap"})
     table = tables.overall(df, label)
     assert [(row[1].text, row[2].text) for row in table.rows] == [
@@ -708,7 +708,7 @@ def test_one_image_gives_no_interval_and_no_certainty():
     one = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": [0.1], "b": [0.2]}))
     several = ranked_rows(OTHER_TASK.replace("_t", "_u"), {"a": [0.1, 0.3, 0.1], "b": [0.2, 0.2, 0.2]})
     for df in (one, pd.concat([one, pd.DataFrame(several)])):
-        (label,) = results.comparisons(df)
+        (label,) = scores.comparisons(df)
         table = tables.overall(df, label)
         assert [row[1:4] for row in text_rows(table)] == [["a", "1.00", tables.MISSING], ["b", "2.00", tables.MISSING]]
         assert table.notes[1].endswith("one image shows no variation: ffhq_t[noise_std=0.05]")
@@ -717,8 +717,8 @@ def test_one_image_gives_no_interval_and_no_certainty():
 
 def test_ranks_use_the_images_that_all_solvers_have():
     df = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": [0.1, 0.1, 0.9], "b": [0.2, 0.2]}))
-    (chosen, solvers), *_ = results.comparisons(df).values()
-    found, n_images = results.standings(df, chosen, solvers)
+    (chosen, solvers), *_ = scores.comparisons(df).values()
+    found, n_images = scores.standings(df, chosen, solvers)
     assert found[0].solver == "a" and set(n_images.values()) == {2}
 
 
@@ -764,8 +764,8 @@ def test_spread_and_scores_of_several_samples(df):
 
 def test_objective_stores_the_spread_of_its_samples():
     config = {"dataset": ["ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"], "solver": ["dps"]}
-    dataset, objective, solver, repetition, _ = next(expected.requested_cells(config))
-    assert expected.skip_reason(dataset, objective, solver, repetition) is None
+    dataset, objective, solver, repetition, _ = next(cells.requested_cells(config))
+    assert cells.skip_reason(dataset, objective, solver, repetition) is None
     objective.draws_per_image = 4
     samples = torch.full((2, 4, 3, 64, 64), -0.25)
     samples[:, ::2] = 0.25
@@ -795,10 +795,10 @@ def note_attempt(folder, cell_names, error=None):
             raise error
 
     if error is None:
-        attempts.noted(work)(worker)
+        attempts.record_attempt(work)(worker)
     else:
         with pytest.raises(type(error)):
-            attempts.noted(work)(worker)
+            attempts.record_attempt(work)(worker)
     return worker
 
 
@@ -822,7 +822,7 @@ def test_a_killed_cell_is_told_from_one_that_finished(tmp_path):
     names = ("d", "o", "s", 0)
     worker = note_attempt(tmp_path, names)
     assert "was stopped" in attempts.last_attempt(tmp_path, names)
-    attempts.finished(worker)
+    attempts.forget_attempt(worker)
     assert attempts.last_attempt(tmp_path, names) is None
 
 
@@ -839,7 +839,7 @@ def test_shards_and_unknown_names_are_grouped(tmp_path):
     for solver in ("a", "b"):
         rows += cell("elsewhere[kind=x]", solver, (0,), {"lpips": [0.1]})
     (row,) = text_rows(tables.missing(pd.DataFrame(rows), outputs=tmp_path))
-    assert row[1:5] == ["b", HALF_TASK, "missing", "2"] and row[5] == expected.NO_ROW
+    assert row[1:5] == ["b", HALF_TASK, "missing", "2"] and row[5] == cells.NO_ROW
 
 
 def test_a_dataset_that_raises_here_is_told(tmp_path):
@@ -856,7 +856,7 @@ def test_request_of_a_command_line_and_its_config(tmp_path):
     (tmp_path / "c.yml").write_text(CONFIG_TEXT + "n-repetitions: 3\n")
     arguments = [".", "--config", str(tmp_path / "c.yml"), "-s", "mgdm", "-f", "dps"]
     with benchopt_run.make_context("run", arguments):
-        request = expected.command_line_request()
+        request = cells.command_line_request()
     assert request["solver"] == ["mgdm", "dps"] and request["n-repetitions"] == 3
     assert request["dataset"] == ["ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"]
-    assert expected.command_line_request() is None
+    assert cells.command_line_request() is None

@@ -20,10 +20,10 @@ from benchmark_utils.sampler import PosteriorSampler
 class Solver(PosteriorSampler):
     name = "five_steps"
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         for _ in self.progress(range(5)):
             time.sleep(0.15)  # tqdm draws every 0.1 s
-        return noise.normal(*prior.event_shape)
+        return rng.randn(*prior.event_shape)
 
 
 def run_four_images():

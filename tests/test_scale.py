@@ -137,12 +137,12 @@ class Solver(PosteriorSampler):
     name = "unlucky"
     parameters = {"end": ["well"]}
 
-    def sample(self, problem, prior, noise):
+    def sample(self, problem, prior, rng):
         if self.end == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.end == "late":
             time.sleep(600)
-        return noise.normal(*prior.event_shape)
+        return rng.randn(*prior.event_shape)
 """
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.rng import RNG
 from benchmark_utils.schedule import NoiseSchedule
 
 
@@ -45,7 +45,7 @@ def test_bridge_with_eta_zero_is_ddim():
 
 def test_sampled_transitions_have_their_mean_and_variance():
     schedule, n = NoiseSchedule.linear(), 4000
-    noise = NoiseStream(0, "sampler", "box", range(n), dtype=torch.float64)
+    noise = RNG(0, "sampler", "box", range(n), dtype=torch.float64)
     x_l, x_t = torch.full((n, 1), 0.5).double(), torch.full((n, 1), -1.0).double()
     c_l, c_t, std = schedule.bridge(20, 300, 600)
     x_s = schedule.sample_bridge(x_l, x_t, 20, 300, 600, noise)

@@ -155,8 +155,8 @@ def from_number(x):
 @pytest.mark.parametrize("read", [item, branch, masked, to_list, from_number])
 def test_a_transfer_in_the_loop_is_noticed(read, monkeypatch):
     class Reads(DDNM):
-        def step(self, problem, prior, noise, x_t, t, s):
-            return super().step(problem, prior, noise, x_t, t, s) * (1 + 1e-9 * read(x_t))
+        def step(self, problem, prior, rng, x_t, t, s):
+            return super().step(problem, prior, rng, x_t, t, s) * (1 + 1e-9 * read(x_t))
 
     assert growth(Reads, *suitable_problem(DDNM), monkeypatch) >= N_STEPS
 

@@ -4,7 +4,7 @@ import torch
 from deepinv.physics import Inpainting
 
 from benchmark_utils.operators.per_image import PerImage
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.rng import RNG
 
 MASKS = ("box", "half", "random")
 
@@ -44,7 +44,7 @@ def random_masks(shape, images, hidden):
     if images is None:
         raise ValueError("a random mask belongs to an image: pass the image numbers as images")
     _, height, width = shape
-    order = NoiseStream(0, "operator", "random", images, dtype=torch.float64).uniform(height * width).argsort(1)
+    order = RNG(0, "operator", "random", images, dtype=torch.float64).rand(height * width).argsort(1)
     seen = torch.ones(len(images), height * width)
     seen.scatter_(1, order[:, : round(hidden * height * width)], 0)
     return seen.view(-1, 1, height, width)

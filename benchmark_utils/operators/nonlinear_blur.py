@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from deepinv.physics import Physics
 from torch import nn
 
-from benchmark_utils.hub import how_to_name, read_checkpoint, user_path
+from benchmark_utils.files.paths import how_to_name, user_path
+from benchmark_utils.files.weights import read_checkpoint
 from benchmark_utils.operators.per_image import PerImage
-from benchmark_utils.rng import NoiseStream
+from benchmark_utils.rng import RNG
 
 CODE_STD = 1.2
 
@@ -142,8 +143,8 @@ def nonlinear_blur(shape, images):
         )
     network = load_kernel_wizard()
     n_channels = network.adapter.down[-1].out_channels
-    stream = NoiseStream(0, "operator", "nonlinear_blur", images, dtype=torch.float64)
-    return NonlinearBlur(network, CODE_STD * stream.normal(n_channels, height // 128, width // 128))
+    stream = RNG(0, "operator", "nonlinear_blur", images, dtype=torch.float64)
+    return NonlinearBlur(network, CODE_STD * stream.randn(n_channels, height // 128, width // 128))
 
 
 class NonlinearBlur(PerImage, Physics):

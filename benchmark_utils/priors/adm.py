@@ -8,8 +8,8 @@ import functools
 
 import torch
 
-from benchmark_utils.convert import ADMArchitecture, adm_to_diffusers
-from benchmark_utils.hub import Checkpoint
+from benchmark_utils.files.convert import ADMArchitecture, adm_to_diffusers
+from benchmark_utils.files.weights import Checkpoint
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like, frozen, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import benchmark_utils.priors
-from benchmark_utils.hub import files_read
+from benchmark_utils.files.paths import files_read
 
 
 @dataclass(frozen=True)

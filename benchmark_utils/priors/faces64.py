@@ -1,8 +1,8 @@
-"""``faces64``: the embedded face prior, a small network trained by ``scripts/train_faces64.py``."""
+"""``faces64``: the embedded face prior, a small network trained by ``scripts/train/faces64.py``."""
 
 import torch
 
-from benchmark_utils.hub import asset_tensors
+from benchmark_utils.files.paths import asset_tensors
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, frozen, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
 

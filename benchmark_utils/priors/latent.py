@@ -2,7 +2,7 @@
 
 ``ffhq256_latent``: the FFHQ network of Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion
 Models", https://arxiv.org/abs/2112.10752, on the latents (3, 64, 64) of its autoencoder VQ-f4. ``faces64_latent``: a
-small one that is shipped, trained by ``scripts/train_faces64_latent.py``.
+small one that is shipped, trained by ``scripts/train/faces64_latent.py``.
 """
 
 import functools
@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from benchmark_utils.archives import Archives, load_parts
-from benchmark_utils.convert import LATENT_UNET, VQ_F4, adm_to_diffusers, vq_to_diffusers
-from benchmark_utils.hub import asset, read_safetensors
+from benchmark_utils.files.archives import Archives, load_parts
+from benchmark_utils.files.convert import LATENT_UNET, VQ_F4, adm_to_diffusers, vq_to_diffusers
+from benchmark_utils.files.paths import asset
+from benchmark_utils.files.weights import read_safetensors
 from benchmark_utils.priors.adm import LabelNetwork
 from benchmark_utils.priors.base import PriorSpec, expand_like, frozen, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
@@ -162,7 +163,7 @@ def ffhq256_latent(force_not_quantize=False, checkpoint=False):
 
 
 def tiny_prior(path, device, checkpoint=False):
-    """The prior that ``scripts/train_faces64_latent.py`` wrote to a safetensors file."""
+    """The prior that ``scripts/train/faces64_latent.py`` wrote to a safetensors file."""
     from benchmark_utils.priors.tiny_ldm import LATENT_SHAPE, PATCH, tiny_autoencoder, tiny_unet
 
     tensors, unet, model = read_safetensors(path), tiny_unet(), tiny_autoencoder()

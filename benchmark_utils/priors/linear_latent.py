@@ -55,10 +55,10 @@ class LinearPosterior:
         self.root = torch.linalg.cholesky(covariance).T @ B.T  # (d, rows of B)
         self.trace_cov = self.root.square().sum().expand(len(y))
 
-    def sample(self, noise):
-        """Exact draws, one per row of ``noise``: a NoiseStream with as many rows for each row of the problem."""
-        repeats = len(noise.images) // len(self.mean)
-        return self.mean.repeat_interleave(repeats, 0) + noise.normal(len(self.root)) @ self.root
+    def sample(self, rng):
+        """Exact draws, one per row of ``rng``, which has as many rows for each row of the problem."""
+        repeats = len(rng.images) // len(self.mean)
+        return self.mean.repeat_interleave(repeats, 0) + rng.randn(len(self.root)) @ self.root
 
 
 def gaussian_latent(dim=3, signal_dim=5):

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from benchmark_utils.hub import asset_tensors
+from benchmark_utils.files.paths import asset_tensors
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.rng import stream_seed
 from benchmark_utils.schedule import NoiseSchedule
@@ -155,20 +155,20 @@ class MixturePosterior:
     def _from_spectrum(self, spectrum):
         return self.operator.V(spectrum.view(-1, *self._spectral_shape[1:])).view(-1, *self.prior.event_shape)
 
-    def sample(self, noise):
-        """Exact draws (n', *event), one per row of ``noise``: a NoiseStream with n' / n rows per row of the problem."""
+    def sample(self, rng):
+        """Exact draws (n', *event), one per row of ``rng``, which has n' / n rows per row of the problem."""
         row = torch.arange(len(self.weights), device=self.weights.device)
-        row = row.repeat_interleave(len(noise.images) // len(row))
+        row = row.repeat_interleave(len(rng.images) // len(row))
         cumulative = self.weights.cumsum(1)[row]
-        component = torch.searchsorted(cumulative, noise.uniform(1) * cumulative[:, -1:]).squeeze(1)
+        component = torch.searchsorted(cumulative, rng.rand(1) * cumulative[:, -1:]).squeeze(1)
         rank = self._factors.shape[2]
-        white = noise.normal(rank) if rank else self._y.new_zeros(len(row), 0)
+        white = rng.randn(rank) if rank else self._y.new_zeros(len(row), 0)
         upper = self._cholesky[row, component].mT
         z = self._factor_mean[row, component]
         z = z + torch.linalg.solve_triangular(upper, white[..., None], upper=True)[..., 0]
         prior_part = self._means[component] + torch.einsum("ndr,nr->nd", self._factors[component], z)
         mean = self._shrink[row, component] * prior_part + self._gain[row, component] * self._y[row]
-        spectrum = mean + self._residual_variance[row, component].sqrt() * noise.normal(self._y.shape[1])
+        spectrum = mean + self._residual_variance[row, component].sqrt() * rng.randn(self._y.shape[1])
         return self._from_spectrum(spectrum)
 
 
@@ -214,7 +214,7 @@ def gaussian(dim=3, correlation=0.0):
 
 
 def faces64_mfa():
-    """Faces at 64 px with a known right answer, fitted by ``scripts/fit_faces64_mfa.py``."""
+    """Faces at 64 px with a known right answer, fitted by ``scripts/train/faces64_mfa.py``."""
 
     def load(device):
         tensors = {name: value.double() for name, value in asset_tensors("faces64/faces64_mfa.safetensors").items()}

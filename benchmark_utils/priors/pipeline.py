@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark_utils.hub import cache_folder, note_read
+from benchmark_utils.files.paths import cache_folder, note_read
 from benchmark_utils.priors.latent import Autoencoder, DiffusersPrior
 from benchmark_utils.schedule import NoiseSchedule
 

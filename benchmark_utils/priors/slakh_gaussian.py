@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from benchmark_utils.hub import asset_tensors
+from benchmark_utils.files.paths import asset_tensors
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.operators.stem_sum import StemSum
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
@@ -140,13 +140,13 @@ class StemPosterior:
         log_density = -((2 * math.pi * total).log() + energy / total) / 2
         self.log_evidence = (prior.multiplicity * log_density).flatten(1).sum(1)
 
-    def sample(self, noise):
-        """Exact draws (n', 4, length), one per row of ``noise``: a NoiseStream with n' / n rows per row of the problem.
+    def sample(self, rng):
+        """Exact draws (n', 4, length), one per row of ``rng``, which has n' / n rows per row of the problem.
 
         A draw (x', y') of the prior and of its measurement is moved by the Wiener filter of y - y' (Matheron's rule).
         """
-        x = self.prior.filter(noise.normal(*self.prior.event_shape), self.prior.variance.sqrt())
-        y = x.sum(1, keepdim=True) + self.noise_std * noise.normal(*self.y.shape[1:])
+        x = self.prior.filter(rng.randn(*self.prior.event_shape), self.prior.variance.sqrt())
+        y = x.sum(1, keepdim=True) + self.noise_std * rng.randn(*self.y.shape[1:])
         return x + self.prior.filter(self.y.repeat_interleave(len(y) // len(self.y), 0) - y, self.gain)
 
 
@@ -176,7 +176,7 @@ def slakh_density():
 
 
 def slakh_gaussian(length=2**18, sigma_max=20.0):
-    """Stationary stems with the densities that ``scripts/fit_slakh_gaussian.py`` fitted."""
+    """Stationary stems with the densities that ``scripts/train/slakh_gaussian.py`` fitted."""
 
     def load(device):
         return Stationary(slakh_density(), length, sigma_max, device)

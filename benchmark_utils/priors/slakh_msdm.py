@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmark_utils.hub import how_to_name, load_checkpoint, user_path
+from benchmark_utils.files.paths import how_to_name, user_path
+from benchmark_utils.files.weights import load_checkpoint
 from benchmark_utils.metrics import STEMS
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like, frozen, rows_of_level
 from benchmark_utils.priors.slakh_gaussian import audio_schedule

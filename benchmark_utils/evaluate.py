@@ -1,0 +1,56 @@
+"""Score one sampler from Python: ``evaluate`` takes a function and a task, and returns one row per image."""
+
+from pathlib import Path
+
+import pandas as pd
+from benchopt.benchmark import Benchmark, _list_parametrized_classes
+from benchopt.utils.run_context import RunContext
+
+from benchmark_utils.sampler import PosteriorSampler
+
+ROOT = Path(__file__).parents[1]
+
+
+def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetition=0):
+    """Draw posterior samples with ``sampler`` and score them as ``benchopt run`` would.
+
+    Parameters
+    ----------
+    sampler : function ``(problem, prior, rng) -> x_0``
+        The method, with the arguments and the result of :meth:`benchmark_utils.sampler.PosteriorSampler.sample`.
+        It runs without gradients: open ``torch.enable_grad()`` where it differentiates.
+    dataset : str
+        One task as on benchopt's command line, such as ``"ffhq_inpainting[mask=half,n_images=2]"``.
+    n_samples, batch_size : int or None
+        Posterior samples per image (None: as the dataset says) and images at a time (None: all).
+    seed, repetition : int
+        Those of ``benchopt run --seed`` and of its repetitions: they select the measurements and the noise.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+        One row per image; ``benchmark_utils.metrics.METRICS`` defines the scores.
+
+    Raises ValueError if ``dataset`` is not exactly one task, or lacks its files or weights.
+    """
+    benchmark = Benchmark(ROOT, seed=seed)
+    data = _only_task(benchmark, dataset)
+    objective = benchmark.get_benchmark_objective().get_instance(n_samples=n_samples, batch_size=batch_size)
+    name = getattr(sampler, "__name__", "sampler")
+    solver = type(name, (PosteriorSampler,), {"name": name, "sample": staticmethod(sampler)}).get_instance()
+    RunContext().set_run_context(objective, data, solver, repetition, base_seed=seed)
+    skipped, reason = objective._set_dataset(data)
+    if skipped:
+        raise ValueError(f"{data}: {reason}")
+    solver.set_objective(**objective.get_objective())
+    solver.run(None)
+    return pd.DataFrame(objective.evaluate_result(**solver.get_result()))
+
+
+def _only_task(benchmark, pattern):
+    classes = benchmark.check_dataset_patterns([pattern])
+    found = [dataset for dataset, installed in _list_parametrized_classes(*classes) if installed]
+    if len(found) != 1:
+        names = "; ".join(map(str, found)) or "none that is installed"
+        raise ValueError(f"{pattern!r} must be one task; it names {names}. Give its parameters in brackets")
+    return found[0]

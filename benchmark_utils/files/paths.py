@@ -1,0 +1,119 @@
+"""Where files lie: shipped assets, files that the user names, and downloads.
+
+Own files are named by the environment variable ``<NAME>_PATH`` or by ``data_paths`` in config.yml, with the names
+of ``USER_PATHS``. Downloads lie in ``~/.cache/benchmark_diffusion_posterior``, or in the folder that the
+environment variable ``BENCHMARK_DIFFUSION_POSTERIOR_CACHE`` names.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from benchopt.benchmark import get_running_benchmark
+from benchopt.config import get_data_path
+from safetensors.torch import load_file
+
+ASSETS = Path(__file__).parents[2] / "assets"
+USER_PATHS = {
+    "ffhq": "folder of FFHQ images",
+    "imagenet": "folder of ImageNet validation JPEGs",
+    "ffhq256": "checkpoint of the prior ffhq256",
+    "imagenet256": "checkpoint of the prior imagenet256",
+    "ffhq256_latent": "folder with the two archives of the prior ffhq256_latent, or one converted file",
+    "nonlinear_blur": "checkpoint of the nonlinear blur",
+    "slakh2100": "folder of Slakh2100 tracks",
+    "slakh_msdm": "checkpoint of the prior slakh_msdm",
+    "slakh_isdm": "folder of the four checkpoints of the prior slakh_isdm",
+}
+
+
+def sha256_of(path):
+    """Hex sha256 of a file, read in chunks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def asset(name):
+    """Path of a shipped file, checked against ``assets/SHA256SUMS``.
+
+    Raises FileNotFoundError if it is missing and ValueError if its content is not the shipped one.
+    """
+    path = ASSETS / name
+    sums = dict(line.split()[::-1] for line in (ASSETS / "SHA256SUMS").read_text().splitlines())
+    if name not in sums:
+        raise ValueError(f"{name} is not listed in {ASSETS / 'SHA256SUMS'}; known: {', '.join(sorted(sums))}")
+    if not path.exists():
+        raise FileNotFoundError(f"the shipped file {path} is missing: restore it with `git checkout -- assets`")
+    if sha256_of(path) != sums[name]:
+        raise ValueError(
+            f"the shipped file {path} is truncated or altered (its sha256 is not the one in SHA256SUMS): "
+            "restore it with `git checkout -- assets`"
+        )
+    note_read(path)
+    return path
+
+
+def asset_tensors(name):
+    """Tensors of a shipped safetensors file, checked like :func:`asset`."""
+    return load_file(asset(name))
+
+
+def data_home():
+    """The folder where a user's files are looked for when no path is given: benchopt's ``data_home``."""
+    return get_data_path() if get_running_benchmark() else ASSETS.parent / "data"
+
+
+def user_path(name):
+    """The path that the user gave for a name of ``USER_PATHS``, or None."""
+    if name not in USER_PATHS:
+        raise ValueError(f"{name!r} is not in USER_PATHS; known: {', '.join(USER_PATHS)}")
+    from_environment = os.environ.get(f"{name.upper()}_PATH")
+    if from_environment:
+        return Path(from_environment).expanduser().resolve()
+    path = get_data_path(name) if get_running_benchmark() else data_home() / name
+    return path if path != data_home() / name else None
+
+
+def how_to_name(name):
+    """How the user names a path, for error messages."""
+    return f"the environment variable {name.upper()}_PATH or `data_paths: {{{name}: PATH}}` in config.yml"
+
+
+def user_files_state():
+    """What the user's files are, for the cache key: path and time of change, of a folder also of the folders in it.
+
+    The time of a folder changes when a file in it comes, goes or is replaced, not when one is overwritten in place.
+    """
+    state = {}
+    for name in USER_PATHS:
+        path = user_path(name) or data_home() / name
+        parts = sorted(folder for folder, *_ in os.walk(path)) if path.is_dir() else [str(path)]
+        state[name] = [(part, os.stat(part).st_mtime_ns if os.path.exists(part) else None) for part in parts]
+    return state
+
+
+def cache_folder():
+    """The folder of downloaded and converted files."""
+    folder = os.environ.get("BENCHMARK_DIFFUSION_POSTERIOR_CACHE") or "~/.cache/benchmark_diffusion_posterior"
+    return Path(folder).expanduser()
+
+
+_files_read = []
+
+
+@contextlib.contextmanager
+def files_read():
+    """A list that fills with the paths of the weight files that are read inside the ``with``."""
+    start = len(_files_read)
+    found = []
+    try:
+        yield found
+    finally:
+        found += dict.fromkeys(_files_read[start:])
+        del _files_read[start:]
+
+
+def note_read(path):
+    """Say that a weight file was read, for :func:`files_read`."""
+    _files_read.append(path)

@@ -1,0 +1,86 @@
+"""Quality against cost, and the distribution over images: what the page's charts and the report's draw."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark_utils.results.scores import (
+    Score,
+    headline,
+    interval_note,
+    metric,
+    oracles,
+    per_image,
+    ranking,
+    rows_of,
+    scores,
+)
+from benchmark_utils.results.tables import heading
+
+COST_AXES = {
+    "NFE + VJP": ("denoiser evaluations + backward passes per sample", ("nfe", "vjp")),
+    "seconds": ("seconds per image", ("seconds_per_image",)),
+}
+FRONT_LABEL = "Pareto front (NFE > 0, no oracle)"
+
+
+class Point(NamedTuple):
+    """A solver in the plane of cost and quality; ``on_front``: no other is at once as good and as cheap.
+
+    Oracles are not on the front, nor are solvers that never call the denoiser: silence, filters, exact posteriors and
+    supervised networks would leave no sampler there.
+    """
+
+    solver: str
+    cost: float
+    quality: Score
+    on_front: bool
+
+
+def cost_label(axis):
+    """Label of a cost axis that is shown on a logarithmic scale, see :func:`log_position`."""
+    return COST_AXES[axis][0] + (" (log scale, none drawn at 1)" if axis == "NFE + VJP" else " (log scale)")
+
+
+def log_position(cost, axis):
+    """Where a cost stands on its logarithmic axis: a method without the network has no logarithm, it stands at 1."""
+    return max(cost, 1.0) if axis == "NFE + VJP" else cost
+
+
+def quality_label(df, task):
+    """Label of the quality axis: the headline, its direction and its interval."""
+    rows = rows_of(df, task)
+    return f"{heading(headline(rows))}, {interval_note(rows, scores(rows))}"
+
+
+def tradeoff(df, task, axis):
+    """A :class:`Point` per solver, cheapest first; ``axis`` is a key of ``COST_AXES``."""
+    rows = rows_of(df, task)
+    first, summary = headline(rows), scores(rows)
+    direction = metric(first).direction
+    measured = {solver: row for solver, row in summary.items() if first in row and not np.isnan(row[first].mean)}
+    cost = {solver: sum(row[name].mean for name in COST_AXES[axis][1]) for solver, row in measured.items()}
+    informed, best_so_far, points = oracles(rows), -np.inf, []
+    for solver in sorted(measured, key=lambda s: (cost[s], -direction * measured[s][first].mean)):
+        quality = measured[solver][first]
+        competes = measured[solver]["nfe"].mean > 0 and solver not in informed
+        on_front = competes and direction * quality.mean > best_so_far
+        if competes:
+            best_so_far = max(best_so_far, direction * quality.mean)
+        points.append(Point(solver, cost[solver], quality, on_front))
+    return points
+
+
+def box_values(df, task):
+    """``{solver: headline of each image}``, best mean first."""
+    rows = rows_of(df, task)
+    name = headline(rows)
+    values = per_image(rows, [name]).iloc[:, 0].dropna()
+    order = [solver for solver in ranking(scores(rows), name) if solver in values.index.levels[0]]
+    return {solver: values[solver].to_numpy() for solver in order}
+
+
+def box_label(df, task):
+    """Label of the axis of :func:`box_values`."""
+    rows = rows_of(df, task)
+    return f"{heading(headline(rows))} of each image"

@@ -1,0 +1,235 @@
+"""A page of results that works without a network: ``python -m benchmark_utils.results.report outputs/<run>.parquet``.
+
+Writes ``outputs/<run>_report.html`` with the tables, charts and pictures of benchopt's page in one file; with
+``--expect configs/<config>.yml`` the missing cells are those of the config.
+"""
+
+import argparse
+import base64
+import html
+import io
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from benchopt.results import read_results
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmark_utils.results import charts, pictures, scores, tables
+from benchmark_utils.runs.cells import read_expected
+
+STYLE = """
+body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.5rem; }
+h2 { margin-top: 1.5rem; overflow-wrap: anywhere; font-size: 1.25rem; }
+nav { position: sticky; top: 0; background: #fff; padding: .6rem 0; border-bottom: 1px solid #ccc; z-index: 1; }
+select { font: inherit; max-width: 100%; padding: .2rem; }
+table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th { cursor: pointer; background: #f4f4f4; }
+th[aria-sort=ascending]::after { content: " ▲"; }
+th[aria-sort=descending]::after { content: " ▼"; }
+td.text, th.text { text-align: left; }
+td.text { white-space: normal; }
+.wide { overflow-x: auto; }
+.note { color: #555; margin: .2rem 0; font-size: 13px; overflow-wrap: anywhere; }
+.charts img { width: 49%; min-width: 420px; }
+.pictures { display: grid; gap: .6rem; max-width: max-content; }
+figure { margin: 0; font-size: 12px; text-align: center; }
+figure img { width: 100%; min-width: 96px; image-rendering: pixelated; }
+"""
+
+SCRIPT = """
+document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
+  const column = th.cellIndex, body = th.closest("table").tBodies[0];
+  const down = th.getAttribute("aria-sort") === "ascending";
+  const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  const compare = (a, b) => {
+    const [x, y] = [key(a), key(b)], [p, q] = [parseFloat(x), parseFloat(y)];
+    if (th.classList.contains("text")) return down ? y.localeCompare(x) : x.localeCompare(y);
+    if (isNaN(p) || isNaN(q)) return isNaN(p) - isNaN(q);
+    return down ? q - p : p - q;
+  };
+  body.append(...[...body.rows].sort(compare));
+  th.parentElement.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
+  th.setAttribute("aria-sort", down ? "descending" : "ascending");
+}));
+const chooser = document.getElementById("chooser");
+const show = () => document.querySelectorAll("section").forEach(
+  section => { section.hidden = chooser.value !== "everything" && section.id !== chooser.value; });
+chooser.addEventListener("change", () => { location.hash = "show=" + chooser.value; show(); });
+const chosen = [...chooser.options].find(option => "#show=" + option.value === location.hash);
+if (chosen) chooser.value = chosen.value;
+show();
+"""
+
+
+def data_uri(content, kind):
+    """Bytes as a ``data:`` address."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def table_html(table):
+    """A table whose columns sort by their numbers when the heading is clicked."""
+    is_text = [all(row[j].value is None for row in table.rows) for j in range(len(table.columns))]
+    head = "".join(f"<th{_text(t)}>{html.escape(name)}</th>" for name, t in zip(table.columns, is_text, strict=True))
+    body = "".join(
+        "<tr>" + "".join(_cell_html(cell, t) for cell, t in zip(row, is_text, strict=True)) + "</tr>"
+        for row in table.rows
+    )
+    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
+    definitions = tables.definitions_text(table.definitions)
+    notes += "".join(f'<p class="note">{html.escape(text)}</p>' for text in (definitions, table.origin) if text)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
+
+
+def _text(is_text):
+    return ' class="text"' if is_text else ""
+
+
+def _cell_html(cell, is_text):
+    text = html.escape(cell.text)
+    value = "" if cell.value is None else f' data-value="{cell.value!r}"'
+    return f"<td{_text(is_text)}{value}>{f'<b>{text}</b>' if cell.best else text}</td>"
+
+
+def svg_image(figure):
+    """A figure as an ``<img>``, its text as text."""
+    content = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return f'<img src="{data_uri(content.getvalue(), "svg+xml")}" alt="chart">'
+
+
+def _figure(right, bottom):
+    """A figure with room for labels; matplotlib's own layout would draw it twice."""
+    figure = Figure(figsize=(7.5, 4.5))
+    axes = figure.subplots(gridspec_kw={"left": 0.12, "right": right, "bottom": bottom, "top": 0.97})
+    return figure, axes
+
+
+def tradeoff_chart(df, task, axis):
+    """The headline against a cost with intervals and the Pareto front."""
+    points = charts.tradeoff(df, task, axis)
+    solvers = list(df["solver_name"].unique())  # a solver has one colour and mark in all charts
+    figure, axes = _figure(right=0.62, bottom=0.12)
+    for point in points:
+        x = charts.log_position(point.cost, axis)
+        number = solvers.index(point.solver)
+        style = {"color": f"C{number % 10}", "marker": "osD^vP*X"[number // 10 % 8]}
+        half_width = np.nan_to_num(point.quality.half_width)
+        score = f"{point.solver}: {point.quality}"
+        axes.errorbar(x, point.quality.mean, half_width, linestyle="", capsize=3, label=score, **style)
+    front = [point for point in points if point.on_front]
+    if front:
+        positions = [charts.log_position(point.cost, axis) for point in front]
+        heights = [point.quality.mean for point in front]
+        axes.plot(positions, heights, "o-", mfc="none", ms=11, color="0.5", label=charts.FRONT_LABEL)
+    axes.set_xscale("log")
+    axes.margins(x=0.1)
+    axes.grid(alpha=0.3)
+    axes.set_xlabel(charts.cost_label(axis), fontsize=8)
+    axes.set_ylabel(charts.quality_label(df, task).replace(", ", "\n", 1), fontsize=8)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    return svg_image(figure)
+
+
+def box_chart(df, task):
+    """Quartiles, whiskers to 1.5 quartile ranges and outliers of the headline over images."""
+    values = charts.box_values(df, task)
+    solvers = list(df["solver_name"].unique())
+    figure, axes = _figure(right=0.98, bottom=0.3)
+    boxes = axes.boxplot(values.values(), patch_artist=True, medianprops={"color": "black"}, flierprops={"ms": 2})
+    for solver, patch in zip(values, boxes["boxes"], strict=True):
+        patch.set(facecolor=f"C{solvers.index(solver) % 10}", alpha=0.6)
+    axes.set_xticks(range(1, len(values) + 1), list(values), rotation=60, ha="right", fontsize=8)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_ylabel(charts.box_label(df, task))
+    return svg_image(figure)
+
+
+def picture_html(label, pixels):
+    """A picture with its label; an empty place of the grid where there is none."""
+    if pixels is None:
+        return "<figure></figure>"
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="png")
+    image = f'<img src="{data_uri(content.getvalue(), "png")}" alt="{html.escape(label)}">'
+    return f"<figure>{image}<figcaption>{html.escape(label)}</figcaption></figure>"
+
+
+def pictures_html(df, task, view):
+    """One view of the reconstructions, nothing where a run has no spread."""
+    grid = pictures.pictures(df, task, view)
+    if not grid:
+        return ""
+    style = f"grid-template-columns: repeat({pictures.n_columns(df, task, view)}, minmax(96px, 192px))"
+    figures = "".join(picture_html(*picture) for picture in grid)
+    return f'<h3>{view.capitalize()}{pictures.VIEWS[view]}</h3><div class="pictures" style="{style}">{figures}</div>'
+
+
+def section(name, title, parts):
+    return f'<section id="{name}"><h2>{html.escape(title)}</h2>\n{"".join(parts)}\n</section>\n'
+
+
+def task_parts(df, task):
+    """Everything about one task."""
+    yield table_html(tables.leaderboard(df, task))
+    yield "<h3>Quality against cost, and the images</h3><div class='charts'>"
+    for axis in charts.COST_AXES:
+        yield tradeoff_chart(df, task, axis)
+    yield box_chart(df, task)
+    yield "</div>"
+    if task in pictures.picture_tasks(df):
+        for view in pictures.VIEWS:
+            yield pictures_html(df, task, view)
+    if task in tables.samples_tasks(df):
+        yield f"<h3>Several samples per image</h3>{table_html(tables.samples(df, task))}"
+    if task in tables.exactness_tasks(df):
+        yield f"<h3>Distance to the exact posterior</h3>{table_html(tables.exactness(df, task))}"
+    yield f"<h3>Comparison with published numbers</h3>{table_html(tables.paper_comparison(df, task))}"
+
+
+def report(df, title, config=None, outputs=None):
+    """The whole page as text; ``config`` and ``outputs`` as for :func:`benchmark_utils.results.tables.missing`."""
+    sections = {"overall": ("Mean rank over tasks", [])}
+    for compared in scores.comparisons(df):
+        sections["overall"][1].append(f"<h3>{compared}</h3>{table_html(tables.overall(df, compared))}")
+    for number, task in enumerate(scores.tasks(df)):
+        sections[f"task{number}"] = (task, task_parts(df, task))
+    sections["missing"] = ("Missing cells", [table_html(tables.missing(df, config, outputs))])
+    # the first task is the landing view
+    order = sorted(sections, key=lambda name: name != "task0")
+    options = "".join(f'<option value="{name}">{html.escape(sections[name][0])}</option>' for name in order)
+    facts = "; ".join(f"{name}: {value}" for name, value in scores.facts(df).items())
+    body = "".join(section(name, *sections[name]) for name in order)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>"
+        f'<p class="note">{html.escape(facts)}. Click a heading to sort.</p>\n<nav><label>Show <select id="chooser">'
+        f'{options}<option value="everything">everything</option></select></label></nav>\n{body}'
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def main(arguments=None):
+    """Write the report beside the results and print its path."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark_utils.results.report", description=__doc__.split(":")[0])
+    parser.add_argument("parquet", type=Path, help="results of a run, outputs/<run>.parquet")
+    parser.add_argument("--expect", type=Path, metavar="CONFIG", help="the run's config: name its missing cells")
+    options = parser.parse_args(arguments)
+    for path in filter(None, (options.parquet, options.expect)):
+        if not path.is_file():
+            parser.error(f"{path} does not exist")
+    page = options.parquet.with_name(f"{options.parquet.stem}_report.html")
+    config = read_expected(options.expect, parser) if options.expect else None
+    title = f"Posterior sampling: {options.parquet.stem}"
+    text = report(read_results(options.parquet), title, config, options.parquet.parent)
+    page.write_text(text, encoding="utf-8")
+    print(page.resolve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

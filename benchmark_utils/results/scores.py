@@ -1,0 +1,289 @@
+"""What the page, the terminal summary and the report know of a run: its tasks, and scores with intervals and ranks.
+
+Every function takes the dataframe of a run, as ``benchopt.results.read_results`` returns it: one row per image,
+scores in columns ``objective_<metric>``, pictures in ``final_results`` of the last row of each cell. Tables are in
+``tables``, charts in ``charts``, pictures in ``pictures``.
+"""
+
+import functools
+import re
+import weakref
+from typing import NamedTuple
+
+import numpy as np
+from pandas.api.types import is_numeric_dtype
+from scipy.stats import rankdata
+
+from benchmark_utils.metrics import METRICS, Metric, mean_and_ci
+from benchmark_utils.runs.cells import task_label
+
+COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
+N_RESAMPLES = 2000
+
+
+class Score(NamedTuple):
+    """Mean over the n images that have a value, half-width of its 95 % confidence interval (NaN if n = 1)."""
+
+    mean: float
+    half_width: float
+    n: int
+
+    def __str__(self):
+        decimals = count_decimals(self.mean)
+        mean = f"{self.mean:.{decimals}f}"
+        # one image, or the same value for all: no interval
+        return f"{mean} ± {self.half_width:.{decimals}f}" if self.half_width > 1e-12 * abs(self.mean) else mean
+
+
+class Standing(NamedTuple):
+    """A solver's mean rank over tasks, its 95 % interval, how surely it is ahead of the next one, and tasks won.
+
+    Interval and certainty are NaN where a task has a single image.
+    """
+
+    solver: str
+    mean_rank: float
+    low: float
+    high: float
+    ahead: float
+    n_won: int
+
+
+# Tasks and their rows
+
+
+def once_per_frame(function):
+    """Keep ``function(df)`` as long as the dataframe lives: the page asks hundreds of times, and changes nothing."""
+    kept = {}
+
+    @functools.wraps(function)
+    def keeping(df):
+        key = id(df)
+        if key not in kept:
+            kept[key] = weakref.ref(df, lambda _: kept.pop(key)), function(df)
+        return kept[key][1]
+
+    return keeping
+
+
+@once_per_frame
+def _rows_by_task(df):
+    groups = {}
+    for names, rows in df.groupby(["dataset_name", "objective_name"], sort=False).indices.items():
+        groups.setdefault(task_label(*names), []).append(rows)
+    positions = {task: np.sort(np.concatenate(rows)) for task, rows in groups.items()}
+    return {task: df.iloc[positions[task]] for task in sorted(positions, key=lambda task: positions[task][0])}
+
+
+def tasks(df):
+    """Labels of the tasks of a run, in order of appearance; the shards of one task share its label."""
+    return list(_rows_by_task(df))
+
+
+def rows_of(df, task):
+    """The rows of one task, all shards and solvers together."""
+    return _rows_by_task(df)[task]
+
+
+def metrics_of(rows):
+    """Names of the numeric scores that these rows have, in the order of the objective."""
+    columns = [c for c in rows.columns if c.startswith("objective_") and is_numeric_dtype(rows[c])]
+    return [c.removeprefix("objective_") for c in columns if rows[c].notna().any() and c != "objective_image"]
+
+
+def metric(name):
+    """Label, direction and definition of a score; one that ``METRICS`` does not list is shown by its name."""
+    return METRICS.get(name, Metric(name, 0, "not defined in benchmark_utils.metrics"))
+
+
+def headline(rows):
+    """The score that ranks the solvers of a task: the first one of its dataset's list."""
+    return rows["objective_headline"].iloc[0]
+
+
+def oracles(rows):
+    """Solvers whose samples are made with the truth, as the objective marked them: they do not compete."""
+    return sorted(rows["solver_name"][rows["objective_oracle"].notna()].unique()) if "objective_oracle" in rows else []
+
+
+def _unit_columns(rows):
+    """What tells one problem from another: the image, and the seed where problems are drawn at random."""
+    return [c for c in ("p_dataset_seed", "objective_image") if c in rows and rows[c].notna().any()]
+
+
+def per_image(rows, names):
+    """Scores of each solver and image of a task; repetitions, and shards that overlap, are averaged first."""
+    columns = [f"objective_{name}" for name in names]
+    return rows.groupby(["solver_name", *_unit_columns(rows)], sort=False)[columns].mean()
+
+
+@once_per_frame
+def scores(rows):
+    """``{solver: {metric: Score}}`` over the images of a task that have a value: the images are the sample."""
+    names = metrics_of(rows)
+    found = {}
+    for solver, table in per_image(rows, names).groupby("solver_name", sort=False):
+        values = {name: table[f"objective_{name}"].dropna() for name in names}
+        found[solver] = {name: Score(*mean_and_ci(v), len(v)) for name, v in values.items() if len(v)}
+    return found
+
+
+def ranking(summary, name):
+    """Solvers of :func:`scores` from best to worst by one score; those without it last."""
+    direction = metric(name).direction
+    loss = {solver: -direction * row[name].mean if name in row else np.nan for solver, row in summary.items()}
+    return sorted(summary, key=lambda solver: (np.isnan(loss[solver]), loss[solver]))
+
+
+def counts(summary):
+    """Number of images of each solver."""
+    return {solver: max(score.n for score in row.values()) for solver, row in summary.items()}
+
+
+def interval_note(rows, summary):
+    """What the numbers behind ± are."""
+    n_repetitions, found = rows["idx_rep"].nunique(), set(counts(summary).values())
+    n = found.pop() if len(found) == 1 else "n"
+    task = rows["objective_task"].iloc[0]
+    units = {"mixture": "problems", "gaussian": "problems", "separation": "tracks"}.get(task, "images")
+    averaged = f", after averaging {n_repetitions} repetitions of each" if n_repetitions > 1 else ""
+    fewer = {}
+    for solver, n_images in counts(summary).items():
+        for name, score in summary[solver].items():
+            if score.n < n_images:
+                fewer.setdefault(metric(name).label, set()).add(score.n)
+    without = "".join(f"; {label}: over the {min(n_with)} with a value" for label, n_with in fewer.items())
+    return f"mean ± 1.96 sd / √n (95 % confidence) over {n} {units}{averaged}{without}"
+
+
+FACTS = {
+    "torch": "objective_torch",
+    "diffusers": "objective_diffusers",
+    "deepinv": "objective_deepinv",
+    "numpy": "version-numpy",
+    "device": "objective_device",
+    "processor": "system-processor",
+    "CPU cores": "system-cpus",
+    "CUDA": "version-cuda",
+    "system": "platform",
+    "commit": "objective_git_commit",
+    "weights": "objective_weights",
+    "seed": "base_seed",
+    "date": "run_date",
+}
+
+
+def facts(rows):
+    """``{name: value}`` of the origin of rows; several values are listed, those of an older result left out."""
+    found = {}
+    for name, column in FACTS.items():
+        values = rows[column].dropna().astype(str).unique() if column in rows else []
+        if len(values):
+            found[name] = " and ".join(values)
+    return found
+
+
+def origin_note(rows):
+    """Versions, device and weights of rows as one line, digests shortened."""
+    found = facts(rows)
+    shown = [f"{name} {found[name]}" for name in ("torch", "diffusers", "deepinv", "numpy") if name in found]
+    shown += [f"{name}: {found[name]}" for name in ("device", "processor", "commit", "weights") if name in found]
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", "; ".join(shown))
+
+
+# Ranks over tasks
+
+
+@once_per_frame
+def comparisons(df):
+    """``{label: (tasks, solvers)}``: sets of solvers with the tasks that all of them ran, the largest first.
+
+    The solvers that ran the most tasks, and more and more of the others: each step that costs a task is one entry.
+    Oracles are left out; one placeholder where no other solver has a score.
+    """
+    ran = {task: set(_headline_table(rows_of(df, task))) for task in tasks(df)}
+    informed = oracles(df)
+    solvers = [solver for solver in df["solver_name"].unique() if solver not in informed]
+    n_tasks = {solver: sum(solver in found for found in ran.values()) for solver in solvers}
+    by_coverage = sorted(solvers, key=lambda solver: -n_tasks[solver])
+    found = {}
+    for k in range(1, len(solvers) + 1):
+        shared = tuple(task for task in ran if ran[task].issuperset(by_coverage[:k]))
+        if shared:
+            found[shared] = by_coverage[:k]
+    if not found:
+        return {"no solver to rank": ([], [])}
+    of_several = {shared: chosen for shared, chosen in found.items() if len(chosen) > 1}
+    found = of_several or found
+    size = {shared: len(shared) * len(chosen) for shared, chosen in found.items()}
+    return {
+        f"{_plural(len(shared), 'task')}, {_plural(len(found[shared]), 'solver')}": (list(shared), found[shared])
+        for shared in sorted(found, key=size.get, reverse=True)
+    }
+
+
+def _plural(n, noun):
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _headline_table(rows):
+    """The headline of each image (row) and solver (column)."""
+    return per_image(rows, [headline(rows)]).iloc[:, 0].unstack("solver_name", sort=False).dropna(axis=1, how="all")
+
+
+def standings(df, chosen_tasks, solvers):
+    """A :class:`Standing` per solver, best first, and per task the number of images that all of them have.
+
+    Images are resampled with replacement: the same resample for all solvers, and for all tasks of the same images.
+    """
+    random = np.random.default_rng(0)
+    mean_ranks, resampled_ranks, won, n_images, resamples = 0.0, 0.0, 0, {}, {}
+    for task in chosen_tasks:
+        rows = rows_of(df, task)
+        table = _headline_table(rows)[list(solvers)].dropna().sort_index()
+        n_images[task] = len(table)
+        if table.empty:
+            continue
+        files = rows.groupby(_unit_columns(rows))["objective_file"].first()
+        images = tuple(files.loc[table.index])
+        if images not in resamples:
+            counts = random.multinomial(len(images), np.full(len(images), 1 / len(images)), N_RESAMPLES)
+            resamples[images] = counts / len(images)
+        losses = -metric(headline(rows)).direction * table.to_numpy()
+        ranks = rankdata(losses.mean(0))
+        won = won + (ranks == ranks.min())
+        mean_ranks = mean_ranks + ranks
+        resampled_ranks = resampled_ranks + rankdata(resamples[images] @ losses, axis=1)
+    n_tasks = sum(n > 0 for n in n_images.values())
+    if not n_tasks:
+        return [], n_images
+    mean_ranks, resampled_ranks = mean_ranks / n_tasks, resampled_ranks / n_tasks
+    if 1 in n_images.values():  # all resamples of one image are the same
+        resampled_ranks = np.full_like(resampled_ranks, np.nan)
+    low, high = np.quantile(resampled_ranks, (0.025, 0.975), axis=0)
+    order = np.argsort(mean_ranks, kind="stable")
+    found = []
+    for place, i in enumerate(order):
+        ahead = np.nan
+        if place + 1 < len(order):
+            lead = resampled_ranks[:, order[place + 1]] - resampled_ranks[:, i]
+            ahead = (1 + np.sign(lead).mean()) / 2  # ties count half
+        found.append(Standing(solvers[i], *(float(v[i]) for v in (mean_ranks, low, high)), float(ahead), int(won[i])))
+    return found, n_images
+
+
+# Numbers as text
+
+
+def count_decimals(value):
+    """Decimals to show: four significant digits from 1 on, three below, none of it below 0.00001."""
+    size = abs(value)
+    if not np.isfinite(size) or size < 1e-5:
+        return 3
+    exponent = int(np.floor(np.log10(size)))
+    return max(0, 3 - exponent) if exponent >= 0 else 2 - exponent
+
+
+def format_number(value):
+    """A number as text, whole numbers without decimals."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.{count_decimals(value)}f}"

@@ -1,0 +1,87 @@
+"""The leaderboards of a run in the terminal, and whether every requested cell has its rows.
+
+``python -m benchmark_utils.results.terminal outputs/<run>.parquet [--expect CONFIG]`` exits 1 and names the
+cells when a (dataset, solver) pair that the config asks for has no row. ``benchopt run`` itself ends with 0 as long
+as one cell succeeds. Pairs that a solver or the objective skips with a reason are listed, they are no failure.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchopt.benchmark import Benchmark
+from benchopt.results import read_results
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmark_utils.results import scores, tables
+from benchmark_utils.runs.cells import ROOT, missing_cells, read_expected
+
+
+def rich_table(table):
+    """A :class:`benchmark_utils.results.tables.Table` for the terminal."""
+    shown = Table(title=Text(table.title), box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for name in table.columns:
+        shown.add_column(Text(name), justify="left" if name == "solver" else "right", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*(Text(cell.text, style="bold" if cell.best else "") for cell in row))
+    return shown
+
+
+def _tables(df):
+    """Of every task the leaderboard, and what several samples and a closed form add."""
+    for task in scores.tasks(df):
+        yield tables.leaderboard(df, task)
+        if task in tables.samples_tasks(df):
+            yield tables.samples(df, task)
+        if task in tables.exactness_tasks(df):
+            yield tables.exactness(df, task)
+
+
+def print_tables(df, console):
+    """The tables of all tasks, as wide as it needs to be, and the definitions of all columns once."""
+    definitions = {}
+    for table in _tables(df):
+        shown = rich_table(table)
+        needed = console.measure(shown, options=console.options.update(max_width=1000)).maximum
+        console.width = max(console.width, needed)
+        console.print(shown)
+        for note in table.notes:
+            console.print(Text(note, style="dim"), soft_wrap=True)
+        console.print()
+        definitions |= table.definitions
+    for label, definition in definitions.items():
+        console.print(Text(f"{label}: {definition}", style="dim"), soft_wrap=True)
+
+
+def main(arguments=None):
+    """Print the summary; return 1 if a requested cell is missing, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="terminal", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("parquet", type=Path, help="results of a run, outputs/<run>.parquet")
+    parser.add_argument("--expect", type=Path, metavar="CONFIG", help="the run's config; exit 1 if one cell is missing")
+    options = parser.parse_args(arguments)
+    for path in filter(None, (options.parquet, options.expect)):
+        if not path.is_file():
+            parser.error(f"{path} does not exist")
+    config = read_expected(options.expect, parser) if options.expect else None
+    console = Console()
+    df = read_results(options.parquet)
+    print_tables(df, console)
+    cells = []
+    if options.expect:
+        cells = missing_cells(df, config, options.parquet.parent)
+        for cell in sorted(cells, key=lambda cell: not cell.skipped):
+            shown = Text(f"skipped: {cell}") if cell.skipped else Text(f"missing: {cell}", style="bold red")
+            console.print(shown, soft_wrap=True)
+    page = options.parquet.with_name(f"{Benchmark(ROOT).name}_{options.parquet.stem}.html")
+    if page.exists():
+        console.print(Text(f"page: {page.resolve()}"), soft_wrap=True)
+    return 1 if any(not cell.skipped for cell in cells) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
