@@ -1,6 +1,7 @@
 """The inverse problem a solver sees: operator, noise model and measurement, never the true image."""
 
 import copy
+import re
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -8,10 +9,19 @@ from deepinv.physics import DecomposablePhysics, Inpainting, LinearPhysics, Phys
 
 from benchmark_utils.noise import GaussianNoise
 
-TASKS = (
-    "box half random sr4 sr16 gaussian_blur motion_blur jpeg2 phase_retrieval nonlinear_blur hdr denoising "
-    "colorization separation mixture gaussian"
-).split()
+CAPABILITIES = {
+    "differentiable": "A has a gradient",
+    "gaussian": "the noise is Gaussian",
+    "linear": "A is linear in the sampled variable",
+    "svd": "A has an SVD, whose V is square and orthonormal",
+    "mask": "A hides some values, keeps the others as they are, and y has the shape of x",
+    "idempotent": "A is not linear, but A(A(x)) = A(x) up to rounding: y is a signal and its own pseudo-inverse",
+    "closed_form": "the posterior is known",
+    "latent": "the sampled variable is a latent, which the prior decodes",
+    "linear_operator": "of a latent prior: A itself is linear",
+    "image": "signals are images (C, H, W)",
+    "separation": "signals are stems and A is their sum",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class InverseProblem:
     y : tensor (n, *measurement)
         Hidden entries of a masked measurement are exactly 0.
     task : str
-        One of ``TASKS``; with the prior's family it selects a solver's preset.
+        Any name; with the prior's family it selects a solver's preset.
     n_observed : int
         Number of observed scalars of one image.
     images : tuple of int
@@ -35,8 +45,7 @@ class InverseProblem:
     n_draws : int
         Rows of one image.
     capabilities : frozenset of str
-        Out of differentiable, linear, svd, mask, gaussian, closed_form, latent, linear_operator (of a latent
-        problem: A itself is linear), separation, image.
+        Names of ``CAPABILITIES``.
     pixel : InverseProblem or None
         For a latent prior: the same problem in signal space.
     """
@@ -50,10 +59,6 @@ class InverseProblem:
     n_draws: int = 1
     capabilities: frozenset = frozenset()
     pixel: "InverseProblem | None" = field(default=None, repr=False)
-
-    def __post_init__(self):
-        if self.task not in TASKS:
-            raise ValueError(f"unknown task {self.task!r}; known tasks: {', '.join(TASKS)}")
 
     def A(self, x):
         """Noise-free measurement of ``x`` (n, *signal)."""
@@ -70,6 +75,29 @@ class InverseProblem:
     def misfit(self, x):
         """Data misfit per row, about 1 for a posterior sample: (n,)."""
         return self.noise.misfit(self.y, self.A(x), self.n_observed)
+
+    def correction(self, x, ridge):
+        """``A^T (A A^T + r I)^{-1} (y - A x)`` by the SVD of A, for ``x`` (n, *signal); ``ridge`` is r > 0.
+
+        ``x + correction(x, r)`` minimises ``||y - A z||^2 + r ||z - x||^2`` over z: deepinv's ``prox_l2(x, y, 1 / r)``,
+        of which the difference to x would lose digits.
+        """
+        operator = self.operator
+        innovation = operator.U_adjoint(self.y) - operator.mask * operator.V_adjoint(x)
+        return operator.V(operator.mask / (operator.mask**2 + ridge) * innovation)
+
+    def draw_conditional(self, center, std, noise_std, rng):
+        """Draw ``x ~ N(y; A x, noise_std^2 I) N(x; center, std^2 I)``, exactly, by the SVD ``A = U diag(s) V^T``.
+
+        The coordinates ``V^T x`` are independent Gaussians. ``center`` has shape (n, *signal); ``std = 0`` returns it.
+        """
+        operator = self.operator
+        spectrum = operator.V_adjoint(center)
+        predicted_variance = operator.mask**2 * std**2 + noise_std**2
+        innovation = operator.U_adjoint(self.y) - operator.mask * spectrum
+        mean = spectrum + operator.mask * std**2 / predicted_variance * innovation
+        conditional_std = std * noise_std / predicted_variance**0.5
+        return operator.V(mean + conditional_std * rng.randn_like(spectrum))
 
     def rows(self, index, n_draws=1):
         """The problem of the images at positions ``index``, each repeated ``n_draws`` times in a row."""
@@ -107,8 +135,16 @@ class Decoded(Physics):
         return Decoded(self.operator.take(index), self.prior) if hasattr(self.operator, "take") else self
 
 
+def group_of(task):
+    """Name of a task's group in PRESETS, its strength replaced by ``*``: ``sr8`` is of ``sr*``, ``hdr`` of ``hdr*``."""
+    return re.sub(r"[\d.]*$", "*", task, count=1)
+
+
 def capabilities(operator, noise, prior, task):
-    """What solvers may rely on for this problem; ``prior`` is the unloaded handle."""
+    """What solvers may rely on for this problem, names of ``CAPABILITIES``; ``prior`` is the unloaded handle.
+
+    An operator says by class attributes of these names that it is not ``differentiable``, or that it is ``idempotent``.
+    """
     found = {"differentiable"} if getattr(operator, "differentiable", True) else set()
     if isinstance(noise, GaussianNoise):
         found.add("gaussian")
@@ -126,6 +162,8 @@ def capabilities(operator, noise, prior, task):
             found.add("mask")
         if prior.closed_form and {"svd", "gaussian"} <= found:
             found.add("closed_form")
+    elif getattr(operator, "idempotent", False):
+        found.add("idempotent")
     if task == "separation":
         found.add("separation")
     if len(prior.signal_shape) == 3:

@@ -1,13 +1,17 @@
 """The base class of every solver: everything around the method's own ``sample``."""
 
+import inspect
 import math
 import time
+from itertools import pairwise
+from numbers import Real
 
 import torch
 from benchopt import BaseSolver
 from tqdm import tqdm
 
 from benchmark_utils.attempts import record_attempt
+from benchmark_utils.problem import CAPABILITIES, group_of
 from benchmark_utils.provenance import fingerprint, provenance
 from benchmark_utils.rng import RNG
 
@@ -46,17 +50,35 @@ class PosteriorSampler(BaseSolver):
     parameters : dict
         benchopt parameters; a value ``None`` is looked up in ``PRESETS``.
     PRESETS : dict
-        ``{(family, task): {parameter: value}}`` with ``"*"`` as wildcard, looked up parameter by parameter in
-        the order (family, task), (family, "*"), ("*", task), ("*", "*"); before these (preset, family), if the
-        solver has a parameter ``preset`` and it is set.
+        ``{(family, task): {parameter: value}}`` with ``"*"`` as wildcard, looked up parameter by parameter for
+        (family, task), (family, group), (family, "*"), ("*", task), ("*", group), ("*", "*"), where the group of
+        ``sr8`` is ``sr*``; before these (preset, family), if the solver has a parameter ``preset`` and it is set.
+        A parameter takes values of their type: whole numbers where all of them are, pairs where they are pairs.
+    choices : dict
+        ``{parameter: allowed values}``; ``float`` among them allows every number.
+    ranges : dict
+        ``{parameter: (smallest, largest)}`` of numbers; else whole numbers are at least 1 (0 if a preset is), others 0.
     needs : set of str
-        Capabilities without which a problem is skipped, see ``benchmark_utils.problem.capabilities``.
+        Capabilities without which a problem is skipped, out of ``benchmark_utils.problem.CAPABILITIES``.
     """
 
     sampling_strategy = "run_once"
     needs = frozenset()
-    PRESETS = {}
+    choices, ranges, PRESETS = {}, {}, {}
     ess = None  # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N per image
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        unknown = sorted(set(cls.needs) - set(CAPABILITIES))
+        if unknown:
+            raise ValueError(
+                f"{cls.name}: needs has {', '.join(unknown)}, which is no capability; known: {', '.join(CAPABILITIES)}"
+            )
+        if "noise" in inspect.signature(cls.sample).parameters:
+            raise TypeError(
+                f"{cls.name}: rename the third argument of sample from noise to rng, and its methods: noise.normal is "
+                "now rng.randn, noise.uniform is rng.rand"
+            )
 
     def sample(self, problem, prior, rng):
         """Draw one posterior sample per row of ``problem``.
@@ -89,25 +111,56 @@ class PosteriorSampler(BaseSolver):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.problem, self.n_samples, self.seed = problem, n_samples, seed
         self.batch_size = batch_size or len(problem.images)
-        self.prior = prior.load(self.device)
         self.resolve_presets(prior.family, problem.task)
+        self.prior = prior.load(self.device)
 
     def resolve_presets(self, family, task):
-        """Give every parameter left at ``None`` its published setting.
+        """Set every parameter as an attribute: the value given, or its published setting where that is ``None``.
 
-        Raises ValueError if the solver's PRESETS has no value for one, or not that preset for the family.
+        Raises ValueError if PRESETS has no value for one, or not that preset for the family, or if a value is not
+        allowed by ``choices``, ``ranges`` or the type of the published settings.
         """
         preset = self._parameters.get("preset")
         if preset is not None and (preset, family) not in self.PRESETS:
             raise ValueError(f"{self.name}: PRESETS has no preset {preset!r} for {family}")
-        keys = ((preset, family), (family, task), (family, "*"), ("*", task), ("*", "*"))
+        keys = [(preset, family), *((f, t) for f in (family, "*") for t in (task, group_of(task), "*"))]
         for name, value in self._parameters.items():
             if value is None:
                 found = [self.PRESETS[key][name] for key in keys if name in self.PRESETS.get(key, {})]
                 if not found:
                     raise ValueError(f"{self.name}: PRESETS gives no {name} for {family}, {task}, and no default")
                 value = found[0]
-            setattr(self, name, value)
+            setattr(self, name, self._check(name, value))
+
+    def _check(self, name, value):
+        """``value`` in the type of the parameter's published settings; raises ValueError if it is not allowed."""
+        choices = self.choices.get(name, ())
+        published = [s[name] for s in self.PRESETS.values() if isinstance(s.get(name), (int, float, tuple))]
+        if value in choices or not (choices or published):
+            return value
+        expected, hint = [repr(choice) for choice in choices if choice is not float], ""
+        if float in choices or not choices:
+            length = len(published[0]) if published and isinstance(published[0], tuple) else None
+            examples = [number for setting in published for number in (setting if length else [setting])]
+            whole = bool(examples) and all(isinstance(number, int) for number in examples)
+            low, high = self.ranges.get(name, (min([1, *examples]) if whole else 0, math.inf))
+
+            def allows(number):
+                if isinstance(number, bool) or not isinstance(number, Real) or not low <= number <= high:
+                    return False
+                return number in examples or math.isfinite(number) and not (whole and number % 1)
+
+            convert = int if whole else float
+            if length is None and allows(value):
+                return convert(value)
+            if isinstance(value, (tuple, list)) and len(value) == length and all(map(allows, value)):
+                return tuple(map(convert, value))
+            kind = f"{'whole ' * whole}number{'s' * bool(length)} "
+            kind += f"of {low} or more" if high == math.inf else f"from {low} to {high}"
+            expected.append(f"{length or 'a'} {kind}")
+            if length:
+                hint = f"; write {name}=[{list(published[0])}]: benchopt tries the values of an outer list in turn"
+        raise ValueError(f"{self.name}: {name} must be {' or '.join(expected)}, got {value!r}{hint}")
 
     @record_attempt
     def run(self, _):
@@ -172,6 +225,10 @@ class PosteriorSampler(BaseSolver):
         """
         total, done = len(steps) * self._n_batches, len(steps) * self._batches_done
         return tqdm(steps, desc=self._label, total=total, initial=done, leave=False, disable=None, unit="step")
+
+    def steps(self, levels):
+        """Iterate over the neighbouring pairs (t, s) of ``levels`` with the progress bar of :meth:`progress`."""
+        return self.progress(list(pairwise(levels)))
 
     def get_result(self):
         result, self.result = self.result, None

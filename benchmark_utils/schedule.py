@@ -5,6 +5,15 @@ import math
 import torch
 
 
+def karras_levels(first, last, n, rho=7):
+    """List of ``n`` noise levels from ``first`` to ``last``, uniform in ``sigma^(1 / rho)``; ``[first]`` for n = 1.
+
+    The grid of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 5).
+    """
+    start, end = first ** (1 / rho), last ** (1 / rho)
+    return [(start + i / max(1, n - 1) * (end - start)) ** rho for i in range(n)]
+
+
 class NoiseSchedule:
     """Table ``abar_t``, ``t = 0..T``, ``abar_0 = 1``, of ``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps``.
 
@@ -29,13 +38,8 @@ class NoiseSchedule:
 
     @classmethod
     def karras(cls, sigma_min, sigma_max, rho, T=1000):
-        """``abar_t = 1 / (1 + sigma_t^2)`` for sigma_1..sigma_T uniform in ``sigma^(1 / rho)``.
-
-        The grid of EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 5).
-        """
-        ends = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-        sigma = torch.linspace(*ends, T, dtype=torch.float64) ** rho
-        return cls(1 / (1 + sigma**2))
+        """``abar_t = 1 / (1 + sigma_t^2)`` for sigma_1..sigma_T of :func:`karras_levels`."""
+        return cls([1 / (1 + sigma**2) for sigma in karras_levels(sigma_min, sigma_max, T, rho)])
 
     def abar(self, t):
         """``abar_t``: a float for an int ``t``, a float64 tensor for an (n,) tensor of levels."""
@@ -79,9 +83,9 @@ class NoiseSchedule:
         """Draw ``x_s`` from :meth:`bridge`; ``x_l`` and ``x_t`` have shape (n, *event), ``rng`` is an RNG."""
         c_l, c_t, std = self.bridge(l, s, t, eta)
         mean = c_l * x_l + c_t * x_t
-        return mean + std * rng.randn(*x_t.shape[1:]) if std > 0 else mean
+        return mean + std * rng.randn_like(x_t) if std > 0 else mean
 
     def sample_forward(self, x_s, s, t, rng):
         """Draw ``x_t ~ q(x_t | x_s) = N(sqrt(abar_t / abar_s) x_s, (1 - abar_t / abar_s) I)`` for ``s <= t``."""
         ratio = self._abar[t] / self._abar[s]
-        return math.sqrt(ratio) * x_s + math.sqrt(1 - ratio) * rng.randn(*x_s.shape[1:])
+        return math.sqrt(ratio) * x_s + math.sqrt(1 - ratio) * rng.randn_like(x_s)

@@ -2,8 +2,8 @@ from itertools import pairwise
 
 import torch
 
-from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.sampler import PosteriorSampler
+from benchmark_utils.schedule import karras_levels
 
 
 def chain(n_inner, step_size, step_decay, momentum):
@@ -33,31 +33,30 @@ class Solver(PosteriorSampler):
       x_hat: ``n_ode`` Euler steps of the probability-flow ODE on a poly-7 grid from sigma to ``ode_sigma_min``
       x_0 ~ exp(-c ||y - A x_0||^2 / tau^2 - ||x_0 - x_hat||^2 / (2 sigma^2)), the inner step
       x = x_0 + (next sigma) eps
-    ``inner="mcmc"`` makes ``n_inner`` Langevin steps (eq. 9), or Hamiltonian ones for ``momentum`` > 0, with a step
-    size that falls linearly to ``step_decay`` times itself over the levels; ``"exact"`` draws x_0 by the SVD, the
-    limit of many steps. ``data_factor`` is c: 1/2 in the paper and its first code, 1 in the later code. ``tau`` is
-    0.01 in the published settings whatever the noise; ``"noise"`` takes the noise's standard deviation. ``clamp``
-    bounds each value of the gradient of ||y - A x||^2, as the code does for latents.
+    ``inner="mcmc"`` makes ``n_inner`` Langevin steps (eq. 9), or underdamped ones for ``momentum`` > 0 (the code calls
+    them HMC), with a step size that falls linearly to ``step_decay`` times itself over the levels; ``"exact"`` draws
+    x_0 by the SVD, the limit of many steps. ``data_factor`` is c: 1/2 in the paper and its first code, 1 in the later
+    code. ``tau`` is 0.01 in the published settings whatever the noise; ``"noise"`` takes the noise's standard
+    deviation. ``clamp`` bounds each value of the gradient of ||y - A x||^2, as the code does for latents.
     """
 
     name = "daps"
     parameters = {name: [None] for name in PIXEL}
     test_config = {"n_levels": 3, "n_ode": 2, "n_inner": 2}
     needs = {"differentiable", "gaussian"}
+    choices = {"inner": ("mcmc", "exact"), "tau": ("noise", float)}
+    ranges = {"momentum": (0, 1)}
     # the released code's settings per task; step sizes of sr16, half and jpeg2 (not there) from MGDM's code
     PRESETS = {
         ("*", "*"): PIXEL,
-        ("*", "sr4"): {"step_size": 1e-4},
-        ("*", "sr16"): {"step_size": 1e-4},
-        ("*", "random"): {"step_size": 1e-4},
-        ("*", "gaussian_blur"): {"step_size": 1e-4},
+        **{("*", group): {"step_size": 1e-4} for group in ("sr*", "random*", "gaussian_blur*")},
         ("*", "hdr"): {"step_size": 2e-5},
         ("*", "nonlinear_blur"): {"step_size": 1e-5, "n_inner": 200},
         # latent DAPS of the released code, whose c is 1; of the tasks it lacks, sr16 as sr4 and the others as box
         ("ffhq_latent", "*"): LATENT | chain(15, 9.02e-6, 0.13, 0.74),
-        **{("ffhq_latent", task): chain(24, 1.35e-4, 0.023, 0.86) for task in ("sr4", "sr16")},
-        ("ffhq_latent", "random"): chain(38, 8.4e-6, 0.013, 0.92),
-        ("ffhq_latent", "gaussian_blur"): chain(35, 2.7e-6, 0.95, 0.95),
+        ("ffhq_latent", "sr*"): chain(24, 1.35e-4, 0.023, 0.86),
+        ("ffhq_latent", "random*"): chain(38, 8.4e-6, 0.013, 0.92),
+        ("ffhq_latent", "gaussian_blur*"): chain(35, 2.7e-6, 0.95, 0.95),
         ("ffhq_latent", "motion_blur"): chain(49, 2.4e-5, 0.041, 0.45),
         ("ffhq_latent", "phase_retrieval"): chain(65, 2.1e-5, 0.12, 0.41),
         ("ffhq_latent", "nonlinear_blur"): chain(80, 3.71e-6, 0.024, 0.91),
@@ -69,11 +68,9 @@ class Solver(PosteriorSampler):
     }
 
     def sample(self, problem, prior, rng):
-        if self.inner not in ("mcmc", "exact"):
-            raise ValueError(f"daps: inner must be 'mcmc' or 'exact', got {self.inner!r}")
-        if self.inner == "exact" and not {"svd", "gaussian"} <= problem.capabilities:
+        if self.inner == "exact" and "svd" not in problem.capabilities:
             raise ValueError(f"daps: inner='exact' needs an SVD, which {problem.task} has not; use inner='mcmc'")
-        levels = [*poly_grid(self.sigma_max, self.sigma_min, self.n_levels), 0.0]
+        levels = [*karras_levels(self.sigma_max, self.sigma_min, self.n_levels), 0.0]
         x = self.sigma_max * rng.randn(*prior.event_shape)
         for k in self.progress(range(self.n_levels)):
             x_hat = self.solve_ode(prior, x, levels[k])
@@ -83,7 +80,7 @@ class Solver(PosteriorSampler):
         return x
 
     def solve_ode(self, prior, x, sigma):
-        levels = poly_grid(sigma, self.ode_sigma_min, self.n_ode + 1)
+        levels = karras_levels(sigma, self.ode_sigma_min, self.n_ode + 1)
         for s, s_next in pairwise(levels):
             x = x + (s_next - s) / s * (x - prior.denoise_sigma(x, s))
         return x
@@ -92,19 +89,14 @@ class Solver(PosteriorSampler):
         """The inner step at coupling ``r`` around x_hat."""
         tau = problem.noise.std if self.tau == "noise" else self.tau
         if self.inner == "exact":
-            return draw_conditional(problem.operator, problem.y, tau / (2 * self.data_factor) ** 0.5, x_hat, r, rng)
-        x, v = x_hat, rng.randn(*x_hat.shape[1:])
+            return problem.draw_conditional(x_hat, r, tau / (2 * self.data_factor) ** 0.5, rng)
+        x, v = x_hat, rng.randn_like(x_hat)
         for _ in range(self.n_inner):
             with torch.enable_grad():
                 x_0 = x.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(problem.residual(x_0).square().sum(), x_0)
             score = (x_hat - x) / r**2 - self.data_factor * gradient.clamp(-self.clamp, self.clamp) / tau**2
-            kick = (2 * (1 - self.momentum)) ** 0.5 * rng.randn(*x.shape[1:])
+            kick = (2 * (1 - self.momentum)) ** 0.5 * rng.randn_like(x)
             v = self.momentum * v + step**0.5 * score + kick
             x = x + step**0.5 * v
         return x
-
-
-def poly_grid(first, last, n):
-    """``n`` noise levels from ``first`` to ``last``, uniform in ``sigma^(1/7)``; ``[first]`` for n = 1."""
-    return [(first ** (1 / 7) + i / max(1, n - 1) * (last ** (1 / 7) - first ** (1 / 7))) ** 7 for i in range(n)]

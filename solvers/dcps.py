@@ -1,9 +1,11 @@
 import math
-from itertools import pairwise
 
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
+
+SETTINGS = {"n_steps": 300, "n_blocks": 3, "learning_rate": 1.5, "n_gradient": 2}
+SETTINGS |= {"n_langevin": 5, "langevin_step": 1e-3}  # the released code's demonstration
 
 
 class Solver(PosteriorSampler):
@@ -20,40 +22,27 @@ class Solver(PosteriorSampler):
     """
 
     name = "dcps"
-    parameters = {
-        "n_steps": [None],
-        "n_blocks": [None],
-        "learning_rate": [None],
-        "n_gradient": [None],
-        "n_langevin": [None],
-        "langevin_step": [None],
-    }
+    parameters = {name: [None] for name in SETTINGS}
     test_config = {"n_steps": 6}
     needs = {"differentiable", "gaussian"}
-    PRESETS = {  # the released code's demonstration
-        ("*", "*"): {
-            "n_steps": 300,
-            "n_blocks": 3,
-            "learning_rate": 1.5,
-            "n_gradient": 2,
-            "n_langevin": 5,
-            "langevin_step": 1e-3,
-        },
+    ranges = {"n_langevin": (0, math.inf)}
+    PRESETS = {
+        ("*", "*"): SETTINGS,
         # chosen here: few coordinates, each far from its target, need an absolute step ten times as long
         ("mixture", "*"): {"learning_rate": 15.0},
         ("gaussian", "*"): {"learning_rate": 15.0},
     }
 
     def skip(self, problem, prior, **_):
-        if "linear" not in problem.capabilities and (problem.task != "jpeg2" or prior.is_latent):
-            return True, f"{self.name} needs linear, or JPEG, which {problem.task} with {prior.name} has not"
+        if not {"linear", "idempotent"} & problem.capabilities:
+            return True, f"{self.name} needs linear or idempotent, which {problem.task} with {prior.name} has not"
         return super().skip(problem=problem, prior=prior)
 
     def sample(self, problem, prior, rng):
         levels = prior.schedule.grid(self.n_steps)
         cuts = [levels[self.n_steps * block // self.n_blocks] for block in range(self.n_blocks + 1)]
         x = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels[:-1]))):
+        for t, s in self.steps(levels[:-1]):
             k = max(cut for cut in cuts if cut <= s)
             if t in cuts:
                 x = self.langevin(problem, prior, rng, x, t, k)
@@ -75,7 +64,7 @@ class Solver(PosteriorSampler):
                 (gradient,) = torch.autograd.grad(log_potential, x_t)
             drift = (abar**0.5 * x_hat.detach() - x) / (1 - abar) + gradient
             tamed = drift / (1 + self.langevin_step * row_norm(drift))
-            x = x + self.langevin_step * tamed + (2 * self.langevin_step) ** 0.5 * rng.randn(*x.shape[1:])
+            x = x + self.langevin_step * tamed + (2 * self.langevin_step) ** 0.5 * rng.randn_like(x)
         return x
 
     def sample_x_s(self, problem, prior, rng, x_t, t, s, k):
@@ -86,7 +75,7 @@ class Solver(PosteriorSampler):
         for _ in range(self.n_gradient):
             with torch.enable_grad():
                 mean, rho = mean.detach().requires_grad_(), rho.detach().requires_grad_()
-                x_s = mean + rho.exp() * rng.randn(*x_t.shape[1:])
+                x_s = mean + rho.exp() * rng.randn_like(x_t)
                 x_k = prior.schedule.sample_bridge(prior.denoise(x_s, s), x_s, 0, k, s, rng) if k < s else x_s
                 divergence = ((mean - kernel_mean).square() + (2 * rho).exp()).sum() / (2 * std**2) - rho.sum()
                 loss = divergence - self.log_potential(problem, prior, x_k, k)
@@ -95,7 +84,7 @@ class Solver(PosteriorSampler):
                 value.detach() - length * g / row_norm(g).clamp(min=1e-12)
                 for value, g in zip((mean, rho), gradients, strict=True)
             )
-        return mean + rho.exp() * rng.randn(*x_t.shape[1:])
+        return mean + rho.exp() * rng.randn_like(x_t)
 
 
 def row_norm(x):

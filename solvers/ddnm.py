@@ -19,6 +19,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "eta": [None], "travel_length": [None], "travel_repeat": [None]}
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian"}
+    ranges = {"eta": (0, 1)}
     PRESETS = {
         ("*", "*"): {"n_steps": 100, "eta": 0.85, "travel_length": 1, "travel_repeat": 1},  # released code
         ("audio", "*"): {"n_steps": 1000},  # MGDM paper, section B.4
@@ -46,7 +47,7 @@ class Solver(PosteriorSampler):
         seen = singular > 0
         # standard deviation that y / s has in the coordinates of x_s; infinite where y says nothing
         y_std = torch.where(seen, abar(s) ** 0.5 * problem.noise.std / singular.clamp(min=1e-12), torch.inf)
-        raw = rng.randn(*spectrum.shape[1:])
+        raw = rng.randn_like(spectrum)
         free = self.eta * raw + (1 - self.eta**2) ** 0.5 * operator.V_adjoint(eps)
         pull = torch.where(std >= y_std, 1.0, std * (1 - self.eta**2) ** 0.5 / y_std)
         innovation = operator.U_adjoint(problem.y) - singular * spectrum

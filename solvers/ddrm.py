@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -20,6 +18,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "eta": [None], "eta_b": [None]}
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian"}
+    ranges = {"eta": (0, 1), "eta_b": (0, 1)}
     PRESETS = {("*", "*"): {"n_steps": 20, "eta": 0.85, "eta_b": 1.0}}  # paper, section 5, every task
 
     def sample(self, problem, prior, rng):
@@ -34,8 +33,8 @@ class Solver(PosteriorSampler):
         sigma = schedule.sigma(levels[0])
         cleaner = y_std < sigma
         std = torch.where(cleaner, (sigma**2 - y_std**2).clamp(min=0).sqrt(), sigma)
-        x_bar = torch.where(cleaner, y_bar, 0.0) + std * rng.randn(*y_spectrum.shape[1:])
-        for t, s in self.progress(list(pairwise(levels))):
+        x_bar = torch.where(cleaner, y_bar, 0.0) + std * rng.randn_like(y_spectrum)
+        for t, s in self.steps(levels):
             x_hat = operator.V_adjoint(prior.denoise(schedule.abar(t) ** 0.5 * operator.V(x_bar), t))
             sigma = schedule.sigma(s)
             kept = (1 - self.eta**2) ** 0.5 * sigma
@@ -45,5 +44,5 @@ class Solver(PosteriorSampler):
             cleaner = y_std <= sigma
             mean = torch.where(seen, torch.where(cleaner, cleaner_mean, noisier_mean), unseen_mean)
             std = torch.where(cleaner, (sigma**2 - (self.eta_b * y_std) ** 2).clamp(min=0).sqrt(), self.eta * sigma)
-            x_bar = mean + std * rng.randn(*y_spectrum.shape[1:])
+            x_bar = mean + std * rng.randn_like(y_spectrum)
         return operator.V(x_bar)

@@ -21,6 +21,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "eta": [None], "eta_b": [None]}
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian", "image"}
+    ranges = {"eta": (0, 1), "eta_b": (0, 1)}
     PRESETS = {("*", "*"): {"n_steps": 20, "eta": 0.85, "eta_b": 1.0}}  # the paper's section 5, as in ``ddrm``
 
     def sample(self, problem, prior, rng):

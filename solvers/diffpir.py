@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 from benchmark_utils.sampler import PosteriorSampler
 
 
@@ -19,31 +17,23 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "lam": [None], "zeta": [None]}
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian"}
+    ranges = {"zeta": (0, 1)}
     # the MGDM paper's DiffPIR (its section B.4), in these units; the released code has 100 steps,
     # blurs lam 1.75 zeta 0.3, inpainting lam 0.25 zeta 1
     PRESETS = {
         ("*", "*"): {"n_steps": 1000, "lam": 1.0, "zeta": 0.1},
-        ("*", "box"): {"zeta": 1.0},
-        ("*", "half"): {"zeta": 1.0},
-        ("*", "random"): {"zeta": 1.0},
+        **{("*", mask): {"zeta": 1.0} for mask in ("box", "half", "random*")},
         ("audio", "*"): {"zeta": 1.0},
     }
 
     def sample(self, problem, prior, rng):
         schedule, abar = prior.schedule, prior.schedule.abar
-        levels = schedule.grid(self.n_steps)
         x_t = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(schedule.grid(self.n_steps)):
             x_hat = prior.denoise(x_t, t)
             if s == 0:
                 return x_hat
-            x_hat = self.proximal_point(problem, x_hat, self.lam * (problem.noise.std / schedule.sigma(t)) ** 2)
+            x_hat = x_hat + problem.correction(x_hat, self.lam * (problem.noise.std / schedule.sigma(t)) ** 2)
             eps = (x_t - abar(t) ** 0.5 * x_hat) / (1 - abar(t)) ** 0.5
             eps = (1 - self.zeta) ** 0.5 * eps + self.zeta**0.5 * rng.randn(*prior.event_shape)
             x_t = abar(s) ** 0.5 * x_hat + (1 - abar(s)) ** 0.5 * eps
-
-    def proximal_point(self, problem, x, rho):
-        """``(A^T A + rho I)^{-1} (A^T y + rho x)``, as a correction of x: exact where A sees nothing."""
-        operator = problem.operator
-        innovation = operator.U_adjoint(problem.y) - operator.mask * operator.V_adjoint(x)
-        return x + operator.V(operator.mask / (operator.mask**2 + rho) * innovation)

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 from benchmark_utils.sampler import PosteriorSampler
 
 
@@ -20,15 +18,12 @@ class Solver(PosteriorSampler):
     PRESETS = {("*", "*"): {"n_steps": 1000, "scale": 1.75}}  # released configurations, every task
 
     def sample(self, problem, prior, rng):
-        schedule, operator = prior.schedule, problem.operator
-        levels = schedule.grid(self.n_steps)
-        y_spectrum, singular = operator.U_adjoint(problem.y), operator.mask
+        schedule = prior.schedule
         x_t = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(schedule.grid(self.n_steps)):
             abar, alpha = schedule.abar(t), schedule.abar(t) / schedule.abar(s)
-            innovation = y_spectrum - singular * operator.V_adjoint(x_t) / abar**0.5
-            variance = problem.noise.std**2 + schedule.sigma(t) ** 2 * singular**2
-            score = operator.V(singular / variance * innovation) / abar**0.5
+            ridge = (problem.noise.std / schedule.sigma(t)) ** 2
+            score = problem.correction(x_t / abar**0.5, ridge) / (schedule.sigma(t) ** 2 * abar**0.5)
             x_s = schedule.sample_bridge(prior.denoise(x_t, t), x_t, 0, s, t, rng)
             x_t = x_s + self.scale * (1 - alpha) / alpha**0.5 * score
         return x_t

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 from benchmark_utils.particles import Particles
 from benchmark_utils.sampler import PosteriorSampler
 
@@ -20,6 +18,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_particles": [None], "n_steps": [None], "c": [None]}
     test_config = {"n_particles": 2, "n_steps": 3}
     needs = {"svd", "gaussian"}
+    ranges = {"c": (0, 1)}
     PRESETS = {
         ("*", "*"): {"n_particles": 5, "n_steps": 1000, "c": 0.95},  # released code
         ("mixture", "*"): {"n_steps": 100},
@@ -36,11 +35,11 @@ class Solver(PosteriorSampler):
 
         def path_noise():
             """Spectrum of A z, the same for all particles of a filter."""
-            z = cloud.randn(*y.shape[1:])[:: self.n_particles]
+            z = cloud.randn_like(y)[:: self.n_particles]
             return singular * z.repeat_interleave(self.n_particles, 0)
 
-        x, y_t = cloud.randn(*y.shape[1:]), path_noise()
-        for t, s in self.progress(list(pairwise(levels))):
+        x, y_t = cloud.randn_like(y), path_noise()
+        for t, s in self.steps(levels):
             abar_t, abar_s = schedule.abar(t), schedule.abar(s)
             kept, variance = (1 - self.c) * (1 - abar_s), self.c * (1 - abar_s)
             y_s = abar_s**0.5 * y + (kept / (1 - abar_t)) ** 0.5 * (y_t - abar_t**0.5 * y)
@@ -54,7 +53,7 @@ class Solver(PosteriorSampler):
             mean = mean[filters.multinomial(log_weights)]
             gain = variance * singular / predicted_variance
             spread = (variance * observed_variance / predicted_variance).sqrt()
-            x = mean + gain * (y_s - singular * mean) + spread * cloud.randn(*y.shape[1:])
+            x = mean + gain * (y_s - singular * mean) + spread * cloud.randn_like(y)
             y_t = y_s
         self.ess = filters.ess_per_image(n_filters // n_draws)
         return operator.V(x)[:: self.n_particles]  # after resampling any particle is a draw by the last weights

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.particles import Particles
@@ -23,6 +21,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_particles": [None], "n_steps": [None], "eta": [None], "kappa": [None]}
     test_config = {"n_particles": 4, "n_steps": 3}
     needs = {"svd", "gaussian"}
+    ranges = {"eta": (0, 1)}
     PRESETS = {  # section 5 and appendix B of the paper: images, and the Gaussian mixture
         ("*", "*"): {"n_particles": 64, "n_steps": 100, "eta": 1.0, "kappa": 1e-4},
         ("mixture", "*"): {"n_particles": 1000, "n_steps": 20, "eta": 0.6},
@@ -56,10 +55,10 @@ class Solver(PosteriorSampler):
             active, z, v = potential(s)
             gain = torch.where(active, std**2 / (std**2 + v), 0.0)
             spread = torch.where(active, v * gain, std**2).sqrt()
-            return mean + gain * (z - mean) + spread * cloud.randn(*mean.shape[1:])
+            return mean + gain * (z - mean) + spread * cloud.randn_like(mean)
 
         x = move(torch.zeros_like(y), 1.0, levels[0])
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(levels):
             c_0, c_t, std = schedule.bridge(0, s, t, self.eta)
             mean = c_0 * operator.V_adjoint(prior.denoise(operator.V(x), t)) + c_t * x
             active, z, v = potential(s)

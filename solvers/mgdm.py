@@ -8,8 +8,6 @@ from benchmark_utils.sampler import PosteriorSampler
 PAPER = {"n_steps": 100, "n_gibbs": 1, "n_denoise": 20, "tau": 10, "index_law": "uniform", "gradient_steps": (5, 20)}
 PAPER |= {"long_every": 0, "learning_rates": (0.01, 0.03), "early": 0.25, "late": 0.25, "noising": "forward"}
 PAPER |= {"variational": "log_variance", "preset": None}
-CHOICES = {"index_law": ("uniform", "near_zero"), "noising": ("forward", "bridge")}
-CHOICES |= {"variational": ("log_variance", "log_std")}
 
 
 class Solver(PosteriorSampler):
@@ -34,6 +32,9 @@ class Solver(PosteriorSampler):
     parameters = {name: [None] for name in PAPER}
     test_config = {"n_steps": 6, "n_denoise": 3, "gradient_steps": (1, 2)}
     needs = {"differentiable"}
+    choices = {"index_law": ("uniform", "near_zero"), "noising": ("forward", "bridge")}
+    choices |= {"variational": ("log_variance", "log_std")}
+    ranges = {"n_steps": (4, math.inf), "gradient_steps": (0, math.inf), "early": (0, 1), "late": (0, 1)}
     PRESETS = {
         ("*", "*"): PAPER,
         # chosen here, by scripts/measure/mgdm_cost.py
@@ -47,11 +48,6 @@ class Solver(PosteriorSampler):
     }
 
     def sample(self, problem, prior, rng):
-        if self.n_steps < 4:
-            raise ValueError(f"mgdm: n_steps must be 4 or more, got {self.n_steps}")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"mgdm: {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         schedule, shape = prior.schedule, prior.event_shape
         # t_0 = 0 < ... < t_{K-1}: integer parts of linspace(0, T - 1)
         levels = torch.linspace(0, schedule.T - 1, self.n_steps, dtype=torch.float64).long().tolist()

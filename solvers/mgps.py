@@ -34,6 +34,7 @@ class Solver(PosteriorSampler):
     parameters = {name: [None] for name in FFHQ}
     test_config = {"n_steps": 6, "gradient_steps": (2, 2, 1, 1)}
     needs = {"differentiable"}
+    ranges = {"alpha": (0, 1), "gradient_steps": (0, math.inf)}
     PRESETS = {  # the released code's configurations
         ("*", "*"): FFHQ,
         ("imagenet", "*"): {"gradient_steps": (20, 10, 2, 2), "stretches": (5, 20, 10)},
@@ -103,7 +104,7 @@ class Solver(PosteriorSampler):
         optimiser = torch.optim.Adam([mu, log_std], lr=self.learning_rate)
         for _ in range(n_steps):
             with torch.enable_grad():
-                x = mu + log_std.exp() * rng.randn(*mu.shape[1:])
+                x = mu + log_std.exp() * rng.randn_like(mu)
                 mu.grad, log_std.grad = torch.autograd.grad(loss(x, mu, log_std), [mu, log_std])
             optimiser.step()
-        return (mu + log_std.exp() * rng.randn(*mu.shape[1:])).detach()
+        return (mu + log_std.exp() * rng.randn_like(mu)).detach()

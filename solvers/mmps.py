@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -21,14 +19,14 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "n_conjugate": [None], "eta": [None]}
     test_config = {"n_steps": 3, "n_conjugate": 2}
     needs = {"linear", "gaussian"}
+    ranges = {"eta": (0, 1)}
     # chosen here: the paper's image settings are for other tasks
     PRESETS = {("*", "*"): {"n_steps": 100, "n_conjugate": 3, "eta": 1.0}}
 
     def sample(self, problem, prior, rng):
         schedule = prior.schedule
-        levels = schedule.grid(self.n_steps)
         x = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(schedule.grid(self.n_steps)):
             with torch.enable_grad():
                 x_t = x.requires_grad_()
                 x_hat = prior.denoise(x_t, t)

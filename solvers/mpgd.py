@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -20,18 +18,18 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "scale": [None], "eta": [None]}
     test_config = {"n_steps": 3}
     needs = {"differentiable"}
+    ranges = {"eta": (0, 1)}
     PRESETS = {
         ("*", "*"): {"n_steps": 100, "scale": 4.0, "eta": 0.5},  # released code: FFHQ, sr4, no projection
-        ("*", "gaussian_blur"): {"scale": 10.0},  # released code
+        ("*", "gaussian_blur*"): {"scale": 10.0},  # released code
         ("mixture", "*"): {"scale": 1.0},  # chosen here, out of 0.1, 0.5, 1 and 4
         ("gaussian", "*"): {"scale": 0.1},  # chosen here, for a few values of size 1
     }
 
     def sample(self, problem, prior, rng):
         schedule = prior.schedule
-        levels = schedule.grid(self.n_steps)
         x_t = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(schedule.grid(self.n_steps)):
             x_hat = prior.denoise(x_t, t)
             with torch.enable_grad():
                 x_hat.requires_grad_()

@@ -1,7 +1,10 @@
 import math
-from itertools import pairwise
 
 from benchmark_utils.sampler import PosteriorSampler
+from benchmark_utils.schedule import karras_levels
+
+SETTINGS = {"n_steps": 150, "n_rounds": 2, "churn": 20.0, "sigma_min": 1e-4, "sigma_max": 1.0, "rho": 7.0}
+SETTINGS |= {"source": 0, "gamma": 0.75}
 
 
 class Solver(PosteriorSampler):
@@ -20,45 +23,19 @@ class Solver(PosteriorSampler):
     """
 
     name = "msdm"
-    parameters = {
-        "likelihood": ["dirac"],
-        "n_steps": [None],
-        "n_rounds": [None],
-        "churn": [None],
-        "sigma_min": [None],
-        "sigma_max": [None],
-        "rho": [None],
-        "source": [None],
-        "gamma": [None],
-    }
+    parameters = {"likelihood": ["dirac"]} | {name: [None] for name in SETTINGS}
     test_config = {"n_steps": 3, "dataset": {"name": "slakh2100"}}
     needs = {"separation"}
+    choices = {"likelihood": ("dirac", "gaussian")}
+    ranges = {"source": (0, 3)}
     # released configurations of separation with the joint model; "gaussian" has churn 40 there
-    PRESETS = {
-        ("*", "*"): {
-            "n_steps": 150,
-            "n_rounds": 2,
-            "churn": 20.0,
-            "sigma_min": 1e-4,
-            "sigma_max": 1.0,
-            "rho": 7.0,
-            "source": 0,
-            "gamma": 0.75,
-        }
-    }
+    PRESETS = {("*", "*"): SETTINGS}
 
     def sample(self, problem, prior, rng):
-        if self.likelihood not in ("dirac", "gaussian"):
-            raise ValueError(f"msdm: likelihood must be 'dirac' or 'gaussian', got {self.likelihood!r}")
-        for name in ("n_steps", "n_rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"msdm: {name} must be 1 or more, got {getattr(self, name)}")
-        if self.source not in range(4):
-            raise ValueError(f"msdm: source must be 0, 1, 2 or 3, got {self.source}")
-        levels = [*self.grid(), 0.0]
+        levels = [*karras_levels(self.sigma_max, self.sigma_min, self.n_steps, self.rho), 0.0]
         extra = min(self.churn / self.n_steps, math.sqrt(2) - 1)
         x = levels[0] * rng.randn(*prior.event_shape)
-        for sigma, sigma_next in self.progress(list(pairwise(levels))):
+        for sigma, sigma_next in self.steps(levels):
             for n_left in reversed(range(self.n_rounds)):
                 raised = sigma * (1 + extra)
                 x = x + math.sqrt(raised**2 - sigma**2) * rng.randn(*prior.event_shape)
@@ -66,10 +43,6 @@ class Solver(PosteriorSampler):
                 if n_left:
                     x = x + math.sqrt(sigma**2 - sigma_next**2) * rng.randn(*prior.event_shape)
         return x
-
-    def grid(self):
-        first, last = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return [(first + i / max(1, self.n_steps - 1) * (last - first)) ** self.rho for i in range(self.n_steps)]
 
     def step(self, problem, prior, x, sigma, sigma_next):
         """Euler step of the sources given their sum from noise level sigma to sigma_next, (n, 4, length)."""

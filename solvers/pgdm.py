@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -24,22 +22,21 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "eta": [None], "weight": [None]}
     test_config = {"n_steps": 3}
     needs = {"svd", "gaussian"}
+    choices = {"weight": ("paper", "reddiff", "score")}
+    ranges = {"eta": (0, 1)}
     PRESETS = {
         ("*", "*"): {"n_steps": 100, "eta": 1.0, "weight": "reddiff"},  # steps and eta of the paper, section 4
-        ("*", "jpeg2"): {"weight": "paper"},  # MGDM paper, section B.4
+        ("*", "jpeg*"): {"weight": "paper"},  # MGDM paper, section B.4
         ("audio", "*"): {"n_steps": 1000},  # MGDM paper, section B.4
     }
 
     def skip(self, problem, prior, **_):
-        if problem.task == "jpeg2" and not prior.is_latent:
-            return False, None
-        return super().skip(problem, prior)
+        return (False, None) if "idempotent" in problem.capabilities else super().skip(problem, prior)
 
     def sample(self, problem, prior, rng):
         schedule = prior.schedule
-        levels = schedule.grid(self.n_steps)
         x = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(schedule.grid(self.n_steps)):
             with torch.enable_grad():
                 x_t = x.requires_grad_()
                 x_hat = prior.denoise(x_t, t)
@@ -52,18 +49,14 @@ class Solver(PosteriorSampler):
 
     def direction(self, problem, x_hat, r2):
         """``A^T (A A^T + sigma^2 / r^2 I)^{-1} (y - A x_hat)``, (n, *event)."""
-        operator = problem.operator
-        if problem.task == "jpeg2":
+        if "idempotent" in problem.capabilities:
             return problem.residual(x_hat)
-        innovation = operator.U_adjoint(problem.y) - operator.mask * operator.V_adjoint(x_hat)
-        return operator.V(operator.mask / (operator.mask**2 + problem.noise.std**2 / r2) * innovation)
+        return problem.correction(x_hat, problem.noise.std**2 / r2)
 
     def guidance_weight(self, schedule, s, t):
         if self.weight == "paper":
             return schedule.abar(t) ** 0.5
         if self.weight == "reddiff":
             return (schedule.abar(s) * schedule.abar(t)) ** 0.5
-        if self.weight == "score":
-            c_0, _, _ = schedule.bridge(0, s, t, self.eta)
-            return c_0 / schedule.abar(t) ** 0.5
-        raise ValueError(f"pgdm: unknown weight {self.weight!r}; known weights: paper, reddiff, score")
+        c_0, _, _ = schedule.bridge(0, s, t, self.eta)
+        return c_0 / schedule.abar(t) ** 0.5

@@ -2,8 +2,8 @@ from itertools import pairwise
 
 import torch
 
-from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.sampler import PosteriorSampler
+from benchmark_utils.schedule import karras_levels
 
 N_PRIOR_LEVELS, PRIOR_SIGMA_MAX = 100, 80.0  # the prior step walks the part of this EDM grid that lies below rho
 COLOUR_IMAGES = {  # the paper's settings at noise 0.05, with the Langevin steps of its nonlinear problems
@@ -37,6 +37,7 @@ class Solver(PosteriorSampler):
     parameters = {name: [None] for name in COLOUR_IMAGES}
     test_config = {"n_iterations": 2, "rho_max": 0.3, "n_langevin": 2}
     needs = {"differentiable", "gaussian"}
+    choices = {"likelihood": ("exact", "langevin")}
     PRESETS = {
         ("*", "*"): COLOUR_IMAGES,
         ("*", "phase_retrieval"): {"decay": 0.95, "rho_min": 0.1},  # MGDM paper's released code
@@ -49,14 +50,12 @@ class Solver(PosteriorSampler):
     }
 
     def sample(self, problem, prior, rng):
-        if self.likelihood not in ("exact", "langevin"):
-            raise ValueError(f"pnp_dm: likelihood must be 'exact' or 'langevin', got {self.likelihood!r}")
         exact = self.likelihood == "exact" and "svd" in problem.capabilities
         x = rng.randn(*prior.event_shape)
         for k in self.progress(range(self.n_iterations)):
             rho = max(self.rho_max * self.decay**k, self.rho_min)
             if exact:
-                z = draw_conditional(problem.operator, problem.y, problem.noise.std, x, rho, rng)
+                z = problem.draw_conditional(x, rho, problem.noise.std, rng)
             else:
                 z = self.langevin(problem, rng, x, rho)
             x = self.sample_prior(prior, rng, z, rho)
@@ -69,17 +68,16 @@ class Solver(PosteriorSampler):
                 z = z.detach().requires_grad_()
                 (score,) = torch.autograd.grad(problem.log_likelihood(z).sum(), z)
             drift = score - (z.detach() - x) / rho**2
-            z = z.detach() + self.step_size * drift + (2 * self.step_size) ** 0.5 * rng.randn(*x.shape[1:])
+            z = z.detach() + self.step_size * drift + (2 * self.step_size) ** 0.5 * rng.randn_like(x)
         return z
 
     def sample_prior(self, prior, rng, z, rho):
         """``x ~ p(x_0 | x_0 + rho eps = z)`` by ancestral steps; the last one returns the denoiser's output."""
-        first, last = PRIOR_SIGMA_MAX ** (1 / 7), self.sigma_min ** (1 / 7)
-        grid = [(first + i / (N_PRIOR_LEVELS - 1) * (last - first)) ** 7 for i in range(N_PRIOR_LEVELS)]
+        grid = karras_levels(PRIOR_SIGMA_MAX, self.sigma_min, N_PRIOR_LEVELS)
         levels = [rho, *(sigma for sigma in grid if sigma < rho), 0.0]
         x = z
         for sigma, sigma_next in pairwise(levels):
             x_hat = prior.denoise_sigma(x, sigma)
             ratio = (sigma_next / sigma) ** 2
-            x = x_hat + ratio * (x - x_hat) + sigma_next * (1 - ratio) ** 0.5 * rng.randn(*x.shape[1:])
+            x = x_hat + ratio * (x - x_hat) + sigma_next * (1 - ratio) ** 0.5 * rng.randn_like(x)
         return x

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 from benchmark_utils.sampler import PosteriorSampler
 
 
@@ -17,8 +15,7 @@ class Solver(PosteriorSampler):
     PRESETS = {("*", "*"): {"n_steps": 1000}}  # paper, section 4
 
     def sample(self, problem, prior, rng):
-        levels = prior.schedule.grid(self.n_steps)
         x = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(prior.schedule.grid(self.n_steps)):
             x = prior.schedule.sample_bridge(prior.denoise(x, t), x, 0, s, t, rng)
         return x

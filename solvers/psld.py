@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -21,20 +19,19 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "omega": [None], "gamma": [None], "eta": [None], "backward": [None]}
     test_config = {"n_steps": 3, "dataset": {"name": "gaussian_latent"}}
     needs = {"differentiable", "latent", "linear_operator"}
+    choices = {"backward": ("adjoint", "pinv")}
+    ranges = {"eta": (0, 1)}
     # steps and weights of the MGDM paper's comparison, which are those of PSLD's scripts for FFHQ
     PRESETS = {
         ("*", "*"): {"n_steps": 1000, "omega": 0.1, "gamma": 0.1, "eta": 0.0, "backward": "adjoint"},
-        ("*", "sr4"): {"omega": 0.9, "backward": "pinv"},
-        ("*", "sr16"): {"omega": 0.9, "backward": "pinv"},
+        ("*", "sr*"): {"omega": 0.9, "backward": "pinv"},
     }
 
     def sample(self, problem, prior, rng):
-        if self.backward not in ("adjoint", "pinv"):
-            raise ValueError(f"psld: backward must be 'adjoint' or 'pinv', got {self.backward!r}")
         pixel, schedule = problem.pixel, prior.schedule
         put_back = pixel.operator.A_adjoint if self.backward == "adjoint" else pixel.operator.A_dagger
         z = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(schedule.grid(self.n_steps)))):
+        for t, s in self.steps(schedule.grid(self.n_steps)):
             with torch.enable_grad():
                 z_t = z.requires_grad_()
                 z_0 = prior.denoise(z_t, t)

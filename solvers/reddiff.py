@@ -26,7 +26,8 @@ class Solver(PosteriorSampler):
     def sample(self, problem, prior, rng):
         schedule, shape = prior.schedule, prior.event_shape
         known = {"svd", "gaussian"} <= problem.capabilities
-        mu = (self.regularised_inverse(problem) if known else rng.randn(*shape)).clone().requires_grad_()
+        mu = problem.y.new_zeros(len(problem.y), *shape)
+        mu = (problem.correction(mu, problem.noise.std**2) if known else rng.randn(*shape)).clone().requires_grad_()
         optimiser = torch.optim.Adam([mu], lr=self.learning_rate, betas=(0.9, 0.99))
         for t in self.progress(schedule.grid(self.n_steps)[:-1]):
             alpha, std = schedule.abar(t) ** 0.5, (1 - schedule.abar(t)) ** 0.5
@@ -40,7 +41,3 @@ class Solver(PosteriorSampler):
             mu.grad = gradient + weight * (eps - z) / mu[0].numel()
             optimiser.step()
         return mu.detach()
-
-    def regularised_inverse(self, problem):
-        operator = problem.operator
-        return operator.V(operator.mask / (operator.mask**2 + problem.noise.std**2) * operator.U_adjoint(problem.y))

@@ -41,5 +41,5 @@ class Solver(PosteriorSampler):
         missing = (1 - schedule.abar(s)) - schedule.abar(s) * problem.noise.std**2
         if missing < 0:
             return x_s
-        known = schedule.abar(s) ** 0.5 * problem.y + missing**0.5 * rng.randn(*x_s.shape[1:])
+        known = schedule.abar(s) ** 0.5 * problem.y + missing**0.5 * rng.randn_like(x_s)
         return torch.where(problem.operator.mask > 0, known, x_s)

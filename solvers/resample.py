@@ -16,9 +16,8 @@ SETTINGS = {
     "learning_rates": (0.01, 0.005),
     "tolerance": "noise",
 }
-GAMMA = {"sr4": 80.0, "sr16": 90.0, "box": 80.0, "half": 60.0} | {
-    f"{kind}_blur": gamma for kind, gamma in (("gaussian", 60.0), ("motion", 80.0), ("nonlinear", 70.0))
-}
+GAMMA = {"sr4": 80.0, "sr16": 90.0, "box": 80.0, "half": 60.0}
+GAMMA |= {"gaussian_blur*": 60.0, "motion_blur": 80.0, "nonlinear_blur": 70.0}
 
 
 class Solver(PosteriorSampler):
@@ -42,6 +41,8 @@ class Solver(PosteriorSampler):
     parameters = {name: [None] for name in SETTINGS}
     test_config = {"n_steps": 6, "every": 2, "n_pixel": 3, "n_latent": 3, "dataset": {"name": "gaussian_latent"}}
     needs = {"differentiable", "gaussian", "latent"}
+    choices = {"estimate": ("code", "tweedie"), "tolerance": ("noise", float)}
+    ranges = {"n_extra": (0, float("inf"))}
     # gamma, iterations and tolerance of the MGDM paper's comparison; the released code has 40, 2000, 500 and 1e-3
     PRESETS = {
         ("*", "*"): SETTINGS,
@@ -49,11 +50,9 @@ class Solver(PosteriorSampler):
     }
 
     def sample(self, problem, prior, rng):
-        if self.estimate not in ("code", "tweedie"):
-            raise ValueError(f"resample: estimate must be 'code' or 'tweedie', got {self.estimate!r}")
         schedule, levels = prior.schedule, prior.schedule.grid(self.n_steps)
         z = rng.randn(*prior.event_shape)
-        for i, (t, s) in enumerate(self.progress(list(pairwise(levels)))):
+        for i, (t, s) in enumerate(self.steps(levels)):
             left = self.n_steps - 1 - i
             z = self.guided_step(problem, prior, z, t, s)
             if left == 0 or left > self.n_steps - self.n_steps // 3 or left % self.every:
@@ -107,4 +106,4 @@ def resample(z_hat, z, abar_t, abar, gamma, rng):
     """Eq. 12: a draw between the consistent clean estimate ``z_hat`` and the state ``z`` of level ``abar``."""
     s = gamma * (1 - abar) / (1 - abar_t) * (1 - abar_t / abar)
     mean = (s * abar**0.5 * z_hat + (1 - abar) * z) / (s + 1 - abar)
-    return mean + (1 / (1 / s + 1 / (1 - abar))) ** 0.5 * rng.randn(*z.shape[1:])
+    return mean + (1 / (1 / s + 1 / (1 - abar))) ** 0.5 * rng.randn_like(z)

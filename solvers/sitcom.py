@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
@@ -30,7 +28,7 @@ class Solver(PosteriorSampler):
     def sample(self, problem, prior, rng):
         abar, levels = prior.schedule.abar, prior.schedule.grid(self.n_steps)
         x_t = rng.randn(*prior.event_shape)
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(levels):
             x_hat = prior.denoise(self.consistent_input(problem, prior, x_t, t), t)
             x_t = abar(s) ** 0.5 * x_hat + (1 - abar(s)) ** 0.5 * rng.randn(*prior.event_shape)
         return x_hat

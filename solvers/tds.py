@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.particles import Particles
@@ -23,14 +21,13 @@ class Solver(PosteriorSampler):
     parameters = {"n_particles": [None], "n_steps": [None], "twist": [None]}
     test_config = {"n_particles": 4, "n_steps": 3}
     needs = {"differentiable", "gaussian"}
+    choices = {"twist": ("covariance", "likelihood")}
     PRESETS = {
         ("*", "*"): {"n_particles": 16, "n_steps": 100, "twist": "covariance"},  # the paper's ImageNet experiment
         ("mixture", "*"): {"n_particles": 1000},
     }
 
     def sample(self, problem, prior, rng):
-        if self.twist not in ("covariance", "likelihood"):
-            raise ValueError(f"tds: twist must be 'covariance' or 'likelihood', got {self.twist!r}")
         schedule, n_draws = prior.schedule, problem.n_draws
         cloud = rng.particles(max(self.n_particles, n_draws))
         n_images = len(problem.images) // n_draws
@@ -41,7 +38,7 @@ class Solver(PosteriorSampler):
         x = cloud.randn(*prior.event_shape)
         x_hat, log_twist, gradient = self.twisted(problem, prior, x, levels[0])
         log_weights = log_twist
-        for t, s in self.progress(list(pairwise(levels))):
+        for t, s in self.steps(levels):
             rows = filters.systematic(log_weights)
             abar = schedule.abar(t)
             c_0, c_t, std = schedule.bridge(0, s, t)

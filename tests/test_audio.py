@@ -24,7 +24,6 @@ from torch.distributions import MultivariateNormal
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from benchmark_utils.attempts import last_attempt
-from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.files import slakh
 from benchmark_utils.metrics import METRICS, SAMPLE_RATE, STEMS, is_active, scored_windows, si_sdr, si_sdri
 from benchmark_utils.noise import NoNoise
@@ -38,7 +37,6 @@ from datasets.slakh2100 import Dataset
 from objective import Objective
 from solvers.ddnm import Solver as DDNM
 from solvers.demucs import Solver as Demucs
-from solvers.diffpir import Solver as DiffPIR
 from solvers.dps import Solver as DPS
 from solvers.exact_posterior import Solver as ExactPosterior
 from solvers.mgdm import Solver as MGDM
@@ -106,14 +104,11 @@ def score(samples, truth, name="si_sdri_all"):
     return float(np.mean([METRICS[name].score(s, x).item() for s, x in zip(samples, truth, strict=True)]))
 
 
-class NoNormal:
-    """A noise stream of n rows that is 0."""
+class ZeroRNG:
+    """Random numbers that are 0."""
 
-    def __init__(self, n):
-        self.n = n
-
-    def normal(self, *shape):
-        return torch.zeros(self.n, *shape)
+    def randn_like(self, x):
+        return torch.zeros_like(x)
 
 
 # The operator
@@ -150,7 +145,8 @@ def test_the_stem_sum_is_its_dense_algebra():
 
     gain = center_std**2 * A.T @ torch.linalg.inv(center_std**2 * A @ A.T + std**2 * torch.eye(d, dtype=torch.float64))
     mean = z.flatten(1) + (y.flatten(1) - z.flatten(1) @ A.T) @ gain.T
-    found = draw_conditional(operator, y, std, z, center_std, NoNormal(3))
+    problem = InverseProblem(operator, NoNoise(std), y, "separation", d, (0, 1, 2))
+    found = problem.draw_conditional(z, center_std, std, ZeroRNG())
     torch.testing.assert_close(found.flatten(1), mean, **exact)
 
 
@@ -164,8 +160,8 @@ def test_conjugate_steps_keep_float32_at_the_audio_noise(sigma):
     single = problem.to("cpu", torch.float32)
     for found in (
         single.operator.prox_l2(z.float(), single.y, 1 / rho),
-        DiffPIR.get_instance().proximal_point(single, z.float(), rho),
-        draw_conditional(single.operator, single.y, 1e-4, z.float(), sigma, NoNormal(2)),
+        z.float() + single.correction(z.float(), rho),
+        single.draw_conditional(z.float(), sigma, 1e-4, ZeroRNG()),
     ):
         torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-7)
 

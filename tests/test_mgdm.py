@@ -144,12 +144,6 @@ def test_unknown_preset_is_refused():
         MGDM.get_instance(preset="faster").set_objective(problem, prior, 2, 0)
 
 
-@pytest.mark.parametrize("name", ["index_law", "noising", "variational"])
-def test_unknown_options_are_refused(name):
-    with pytest.raises(ValueError, match=f"mgdm: {name} must be one of .*, got 'Forward'"):
-        draw(MGDM, *fingerprint_problem(), 1, **{name: "Forward"})
-
-
 @pytest.mark.slow
 def test_data_misfit_with_an_exact_prior():
     """On truths drawn from ``faces64_mfa`` the prior is exact, so a misfit above 1 is the method's own.

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from benchmark_utils.rng import RNG
-from benchmark_utils.schedule import NoiseSchedule
+from benchmark_utils.schedule import NoiseSchedule, karras_levels
 
 
 def joint_conditional(abar, s, given):
@@ -64,6 +64,15 @@ def test_table_and_grid():
     assert schedule.sigma(1000) == pytest.approx(157, rel=0.01)
     assert schedule.grid(4) == [1000, 667, 334, 1, 0]
     torch.testing.assert_close(schedule.abar(torch.tensor([0, 1000])), schedule.table[[0, 1000]])
+
+
+def test_karras_levels():
+    levels = np.array(karras_levels(80.0, 0.002, 18))  # the example of EDM, appendix
+    np.testing.assert_allclose(np.diff(levels ** (1 / 7)), (0.002 ** (1 / 7) - 80.0 ** (1 / 7)) / 17, rtol=1e-10)
+    np.testing.assert_allclose(levels[[0, -1]], [80.0, 0.002], rtol=1e-12)
+    assert karras_levels(3.0, 1.0, 1) == pytest.approx([3.0])
+    schedule = NoiseSchedule.karras(0.002, 80.0, 7, T=18)
+    np.testing.assert_allclose([schedule.sigma(t) for t in range(18, 0, -1)], levels, rtol=1e-9)
 
 
 @pytest.mark.parametrize("call", [lambda s: s.grid(0), lambda s: s.grid(1001), lambda s: s.bridge(3, 2, 5)])

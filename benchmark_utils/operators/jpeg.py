@@ -62,6 +62,8 @@ class JPEG(Physics):
     over sixteen of 64 px.
     """
 
+    idempotent = True
+
     def __init__(self, quality):
         super().__init__()
         self.quality = quality
@@ -92,6 +94,8 @@ class SoftJPEG(Physics):
     a file are: at quality 2 the steps are 250 to 3025 here and 250 to 255 in a file, which keeps more.
     (n, 3, H, W) -> (n, 3, H, W), H and W multiples of 16.
     """
+
+    idempotent = True
 
     def __init__(self, quality):
         super().__init__()
