@@ -26,9 +26,9 @@ class Solver(PosteriorSampler):
         return problem.y.expand(-1, *prior.event_shape)
 
     def get_result(self):
-        return super().get_result() | {"oracle": self.masked}
+        return super().get_result() | {"oracle": self.apply_mask}
 
-    def masked(self, mixture, truth):
+    def apply_mask(self, mixture, truth):
         """Stems (..., 4, length) from the mixture, given for each stem, and the true stems of the same shape."""
         power = spectrogram(truth).abs() ** self.power
         mask = power / power.sum(-3, keepdim=True).clamp(min=1e-30)

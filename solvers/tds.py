@@ -36,7 +36,7 @@ class Solver(PosteriorSampler):
         levels = schedule.grid(self.n_steps)
         least_std = schedule.bridge(0, 1, 2)[2]
         x = cloud.randn(*prior.event_shape)
-        x_hat, log_twist, gradient = self.twisted(problem, prior, x, levels[0])
+        x_hat, log_twist, gradient = self.evaluate_twist(problem, prior, x, levels[0])
         log_weights = log_twist
         for t, s in self.steps(levels):
             rows = filters.systematic(log_weights)
@@ -49,7 +49,7 @@ class Solver(PosteriorSampler):
             # log p(x_s | x_t) - log q(x_s | x_t), two Gaussians ``shift`` apart
             log_weights = -(shift / std * (shift / (2 * std) + z)).double().flatten(1).sum(1) - log_twist[rows]
             if s > 0:
-                x_hat, log_twist, gradient = self.twisted(problem, prior, x, s)
+                x_hat, log_twist, gradient = self.evaluate_twist(problem, prior, x, s)
             else:
                 log_twist = problem.log_likelihood(x).double()
             log_weights = log_weights + log_twist
@@ -57,7 +57,7 @@ class Solver(PosteriorSampler):
         self.ess = filters.ess_per_image(n_images)
         return x[rows]
 
-    def twisted(self, problem, prior, x, t):
+    def evaluate_twist(self, problem, prior, x, t):
         """Denoised image, log-twist (n,) in float64 and its gradient at level t."""
         with torch.enable_grad():
             x_t = x.detach().requires_grad_()
