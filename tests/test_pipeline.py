@@ -3,8 +3,11 @@
 import functools
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import cloudpickle
 import huggingface_hub
 import pytest
 import torch
@@ -17,13 +20,15 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
-from helpers import draw
+from helpers import ROOT, draw
 from safetensors.torch import load_file, save_file
 
+from benchmark_utils import priors
 from benchmark_utils.files.paths import sha256_of
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
-from benchmark_utils.priors import Prior
+from benchmark_utils.priors import Prior, known_priors
+from benchmark_utils.priors.base import PriorSpec
 from benchmark_utils.priors.networks import Autoencoder
 from benchmark_utils.priors.pipeline import Pipeline
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
@@ -280,6 +285,34 @@ def test_options_are_checked(ldm, ddpm, tmp_path):
         Prior.of(save_ldm(tmp_path, kl_model()) + "+force_not_quantize").spec.load("cpu")
     with pytest.raises(ValueError, match="has no autoencoder: leave force_not_quantize out"):
         Prior.of(f"{ddpm}+force_not_quantize").spec.load("cpu")
+
+
+def test_a_spec_is_made_once_and_an_error_is_not_remembered(monkeypatch, tmp_path):
+    made = []
+
+    def counted(dim=2):
+        made.append(dim)
+        return PriorSpec("gaussian", (dim,), load=None)
+
+    monkeypatch.setitem(known_priors(), "counted", counted)
+    handle = Prior("counted", (("dim", 3),))
+    assert handle.family == "gaussian" and handle.event_shape == (3,) and handle.weights.paths() == [] and made == [3]
+    folder = str(tmp_path / "later")
+    with pytest.raises(ValueError, match="unknown prior"):
+        _ = Prior(folder).spec
+    assert not Prior(save_ldm(folder, kl_model())).closed_form
+
+
+def test_a_handle_is_pickled_as_benchopt_does_it():
+    """With ``-j`` the class itself travels, since benchopt rebuilds the package for every cell."""
+    cloudpickle.register_pickle_by_value(priors)
+    try:
+        content = cloudpickle.dumps(Prior("faces64_latent"))
+    finally:
+        cloudpickle.unregister_pickle_by_value(priors)
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).event_shape)"
+    done = subprocess.run([sys.executable, "-c", code], input=content, cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "(8, 16, 16)"
 
 
 # bad pipelines
