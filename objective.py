@@ -7,7 +7,7 @@ operator : deepinv.physics.Physics acting on (n, *signal); if it has a method ``
     and ``A`` is the forward map of the likelihood (JPEG)
 noise : noise model (``benchmark_utils.problem``)
 task : str, one of ``benchmark_utils.problem.TASKS``
-prior : Prior handle (``benchmark_utils.priors.base``), nothing loaded
+prior : Prior handle (``benchmark_utils.priors``), nothing loaded
 metrics : names from ``benchmark_utils.metrics.METRICS``, headline first
 images : tuple of n image numbers; an image's number seeds its measurement and its samples
 files : tuple of n names to show

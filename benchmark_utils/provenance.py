@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import os
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -26,20 +25,9 @@ def git_commit():
     return done.stdout.strip() if done.returncode == 0 else "unknown: not a git checkout"
 
 
-@functools.cache
-def _sha256(path, size, changed):
-    return sha256_of(path)
-
-
 def weights(prior):
     """``name sha256`` of the files that a loaded prior was read from; a closed form may read none."""
-    files = [(Path(path).name, _sha256(path, *_state(path))) for path in prior.weight_files]
-    return ", ".join(f"{name} {digest}" for name, digest in files) or "no file recorded"
-
-
-def _state(path):
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
+    return ", ".join(f"{path.name} {sha256_of(path)}" for path in prior.weight_files) or "no file recorded"
 
 
 def device_name(device):

@@ -3,7 +3,7 @@ from benchopt import BaseDataset
 
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.dense_svd import DenseSVD
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.rng import stream_seed
 
 

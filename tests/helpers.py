@@ -11,7 +11,7 @@ from benchopt.results import read_results
 from deepinv.physics import DecomposablePhysics
 
 from benchmark_utils.noise import GaussianNoise
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities
 from scripts.common import objective_of
 

@@ -28,8 +28,7 @@ from benchmark_utils.files import slakh
 from benchmark_utils.metrics import METRICS, SAMPLE_RATE, STEMS, is_active, scored_windows, si_sdr, si_sdri
 from benchmark_utils.noise import NoNoise
 from benchmark_utils.operators.stem_sum import StemSum
-from benchmark_utils.priors import slakh_msdm
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior, slakh_msdm
 from benchmark_utils.priors.slakh_gaussian import Stationary, TimeVarying
 from benchmark_utils.problem import InverseProblem, capabilities
 from benchmark_utils.results import pictures, players
@@ -501,7 +500,7 @@ def test_networks_are_read_and_preconditioned_as_they_were_trained(joint, tmp_pa
     torch.manual_seed(0)
     names, n_stems = (["joint"], 4) if joint else (STEMS, 1)
     models = [write_checkpoint(tmp_path / f"{name}.ckpt", n_stems, TINY) for name in names]
-    weights = slakh_msdm.UserCheckpoints("slakh_msdm" if joint else "slakh_isdm", joint)
+    weights = slakh_msdm.WEIGHTS["slakh_msdm" if joint else "slakh_isdm"]
     monkeypatch.setenv(f"{weights.name.upper()}_PATH", str(tmp_path / "joint.ckpt" if joint else tmp_path))
     prior = weights.load(256, 20.0, "cpu", TINY)
     for network, model in zip(prior.networks, models, strict=True):
@@ -522,7 +521,7 @@ def test_networks_are_read_and_preconditioned_as_they_were_trained(joint, tmp_pa
 def test_wrong_checkpoints_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "joint.ckpt"
     monkeypatch.setenv("SLAKH_MSDM_PATH", str(path))
-    weights = slakh_msdm.UserCheckpoints("slakh_msdm", joint=True)
+    weights = slakh_msdm.WEIGHTS["slakh_msdm"]
     write_checkpoint(path, 1, TINY)
     with pytest.raises(ValueError, match="does not hold a network of MSDM for 4 stems"):
         weights.load(256, 20.0, "cpu", TINY)
@@ -941,7 +940,7 @@ def test_all_players_are_of_one_track_with_its_score():
 
 FULL_SIZE = """
 import resource, sys, torch
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 prior = Prior("slakh_msdm").load()
 assert sum(p.numel() for p in prior.networks[0].parameters()) == 405_497_700
 x = (0.05 * torch.randn(1, 4, 2**18)).requires_grad_()

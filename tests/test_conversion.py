@@ -5,6 +5,7 @@ The original layout is written by other implementations of the same network: azu
 
 import functools
 import re
+import shutil
 
 import huggingface_hub
 import pytest
@@ -12,14 +13,14 @@ import torch
 from azula.plugins.adm._src.unet import UNetModel
 from safetensors.torch import load_file
 
-from benchmark_utils.files import paths, weights
+from benchmark_utils.files import paths
 from benchmark_utils.files.convert import ADMArchitecture, adm_to_diffusers, original_name
 from benchmark_utils.files.paths import sha256_of
-from benchmark_utils.files.weights import Checkpoint
-from benchmark_utils.priors.adm import FFHQ, FFHQ_WEIGHTS, IMAGENET, IMAGENET_WEIGHTS, LabelNetwork
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.files.weights import Published, load_networks, read_checkpoint
+from benchmark_utils.priors import Prior
+from benchmark_utils.priors.adm import FFHQ, FFHQ_WEIGHTS, IMAGENET, IMAGENET_WEIGHTS
+from benchmark_utils.priors.networks import Network
 from benchmark_utils.schedule import NoiseSchedule
-from scripts import convert_checkpoint
 
 LABELS = (0, 1, 500, 999)
 # the two published shapes at an eighth (a fourth) of their width; attention needs 64 channels
@@ -61,7 +62,7 @@ def azula_network(architecture):
 def converted_network(path, architecture):
     """The diffusers network with the weights of a file in the original layout."""
     network = architecture.network()
-    network.load_state_dict(adm_to_diffusers(weights.read_checkpoint(path), architecture), assign=True)
+    network.load_state_dict(adm_to_diffusers(read_checkpoint(path), architecture), assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -86,24 +87,25 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture
 def published(tiny, tmp_path, monkeypatch):
-    """A function (served file) -> Checkpoint whose hub serves that file in place of the tiny one."""
+    """A function (served file) -> Published weights whose hub serves that file in place of the tiny one."""
     path, architecture = tiny
     monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FFHQ256_PATH", raising=False)
 
     def checkpoint(served):
         def download(repo, file, revision, local_dir):
+            assert repo == "org/name"
             local_dir.mkdir(parents=True, exist_ok=True)
             (local_dir / file).write_bytes(served)
 
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-        return Checkpoint(
+        return Published(
             name="ffhq256",
-            repo="org/name",
-            file="published.pt",
+            url="https://huggingface.co/org/name",
+            converters={"published.pt": functools.partial(adm_to_diffusers, architecture=architecture)},
+            read=read_checkpoint,
             size=path.stat().st_size,
             sha256=sha256_of(path),
-            convert=functools.partial(adm_to_diffusers, architecture=architecture),
         )
 
     return checkpoint
@@ -146,7 +148,7 @@ def test_published_sizes_are_those_of_the_architectures(weights, architecture, m
 def test_attention_rows_are_reordered(pair):
     """With q, k and v as thirds of the rows, another layout of that matrix, the output differs."""
     original, path, _, architecture = pair
-    state = weights.read_checkpoint(path)
+    state = read_checkpoint(path)
     tensors = adm_to_diffusers(state, architecture)
     for name, tensor in tensors.items():
         if found := re.search(r"\.to_([qkv])\.", name):
@@ -165,9 +167,7 @@ def test_attention_rows_are_reordered(pair):
 @pytest.fixture(scope="module")
 def prior(tiny):
     path, architecture = tiny
-    prior = LabelNetwork(converted_network(path, architecture), NoiseSchedule.linear(), "cpu")
-    prior.event_shape = prior.signal_shape = (3, 16, 16)
-    return prior
+    return Network(converted_network(path, architecture), NoiseSchedule.linear(), "cpu", (3, 16, 16))
 
 
 def images(n):
@@ -223,23 +223,21 @@ def test_prepare_downloads_checks_and_converts_once(published, tiny):
     weights = published(path.read_bytes())
     with pytest.raises(FileNotFoundError, match="benchopt prepare"):
         weights.require()
-    converted = weights.prepare()
+    (converted,) = weights.prepare()
     weights.require()
     assert sorted(load_file(converted)) == sorted(architecture.network().state_dict())
     changed = converted.stat().st_mtime_ns
     published(b"")  # a second download would be noticed
-    weights.original.unlink()
-    assert weights.prepare() == converted and converted.stat().st_mtime_ns == changed
+    (weights.folder / "published.pt").unlink()
+    assert weights.prepare() == [converted] and weights.find() == converted and converted.stat().st_mtime_ns == changed
 
 
 def test_weights_are_loaded_from_this_machine_only(published, tiny):
-    path, architecture = tiny
-    weights = published(path.read_bytes())
-    with pytest.raises(
-        FileNotFoundError, match="the weights of ffhq256 are not on this machine: run `benchopt prepare"
-    ):
-        weights.load_into(architecture.network())
-    assert not weights.original.exists()
+    weights = published(tiny[0].read_bytes())
+    message = "the weights of ffhq256 are not on this machine, .*published.pt missing: run `benchopt prepare"
+    with pytest.raises(FileNotFoundError, match=message):
+        weights.find()
+    assert not weights.folder.exists()
 
 
 def test_truncated_download_is_refused(published, tiny):
@@ -268,24 +266,24 @@ def test_no_network_is_a_clear_error(monkeypatch, tmp_path):
 def test_damaged_converted_file_is_refused(published, tiny):
     path, architecture = tiny
     weights = published(path.read_bytes())
-    converted = weights.prepare()
+    (converted,) = weights.prepare()
     converted.write_bytes(converted.read_bytes()[:-100])
     with pytest.raises(ValueError, match="cannot be read as safetensors: delete it"):
-        weights.load_into(architecture.network())
+        load_networks(weights.find(), {"": architecture.network()})
 
 
-def test_own_checkpoint_is_not_hashed_but_its_keys_are_checked(published, tiny, tmp_path, monkeypatch):
+def test_own_checkpoint_is_not_compared_but_its_keys_are_checked(published, tiny, tmp_path, monkeypatch):
     path, architecture = tiny
     weights = published(b"")
-    state = weights.read_checkpoint(path)
+    state = read_checkpoint(path)
     own = tmp_path / "own.pt"
     monkeypatch.setenv("FFHQ256_PATH", str(own))
-    with pytest.raises(FileNotFoundError, match="there is no file .*own.pt: correct .*FFHQ256_PATH"):
+    with pytest.raises(FileNotFoundError, match="own.pt missing: correct .*FFHQ256_PATH"):
         weights.require()
 
     torch.save({name: value + 1 for name, value in state.items()}, own)
     network = architecture.network()
-    weights.load_into(network)
+    load_networks(weights.find(), {"": network})
     torch.testing.assert_close(network.conv_out.bias.data, state["out.2.bias"] + 1)
 
     renamed = {name.replace("out.2", "out.3"): value for name, value in state.items()}
@@ -313,7 +311,7 @@ def test_own_file_that_is_no_checkpoint_is_refused(published, tiny, tmp_path, mo
     weights = published(b"")
     own = tmp_path / "own.pt"
     own.write_bytes(tiny[0].read_bytes())
-    BAD_FILES[kind](own, weights.read_checkpoint(own))
+    BAD_FILES[kind](own, read_checkpoint(own))
     monkeypatch.setenv("FFHQ256_PATH", str(own))
     with pytest.raises(
         ValueError, match="own.pt (cannot be read as a torch checkpoint|is not a dictionary of tensors)"
@@ -330,18 +328,35 @@ def test_prior_without_weights_never_loads(monkeypatch, tmp_path):
         prior.load("cpu")
 
 
-def test_script_converts_another_checkpoint(published, tiny, tmp_path, monkeypatch, capsys):
+def test_a_converted_file_and_a_folder_are_taken_too(published, tiny, tmp_path, monkeypatch, capsys):
+    """What ``prepare`` makes of the user's checkpoint is itself a checkpoint; a folder holds the published name."""
     path, architecture = tiny
     weights = published(b"")
-    monkeypatch.setitem(convert_checkpoint.WEIGHTS, "ffhq256", weights)
-    output = tmp_path / "converted.safetensors"
-    convert_checkpoint.main(["ffhq256", str(path), str(output)])
-    assert "the published published.pt" in capsys.readouterr().out
-    monkeypatch.setenv("FFHQ256_PATH", str(output))
-    weights.load_into(architecture.network())
+    monkeypatch.setenv("FFHQ256_PATH", str(path))
+    (converted,) = weights.prepare()
+    assert capsys.readouterr().out == f"{path}: sha256 {sha256_of(path)}\n"
+    monkeypatch.setenv("FFHQ256_PATH", str(shutil.copy(converted, tmp_path / "converted.safetensors")))
+    assert weights.find() == tmp_path / "converted.safetensors"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.setenv("FFHQ256_PATH", str(folder))
+    with pytest.raises(FileNotFoundError, match="folder/published.pt missing: correct .*FFHQ256_PATH"):
+        weights.find()
+    shutil.copy(path, folder / "published.pt")
+    assert weights.find() == converted
 
-    (tmp_path / "broken.pt").write_bytes(b"broken")
-    with pytest.raises(SystemExit) as exit_:
-        convert_checkpoint.main(["ffhq256", str(tmp_path / "broken.pt"), str(output)])
-    assert exit_.value.code == 1
-    assert "broken.pt cannot be read as a torch checkpoint" in capsys.readouterr().err
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file"
+
+    def fail(partial):
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        paths.write_atomically(path, fail)
+    assert list(path.parent.iterdir()) == []
+    paths.write_atomically(path, lambda partial: partial.write_text("whole"))
+    assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
+    with pytest.raises(ValueError, match="new is not a regular file"):
+        paths.write_atomically(path.parent, fail)

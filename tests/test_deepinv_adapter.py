@@ -8,7 +8,7 @@ from benchmark_utils.deepinv_adapter import UnitRangeDenoiser, in_unit_range
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.operators.super_resolution import BlockAverage
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from solvers.deepinv_ddrm import Solver as DDRM
 from solvers.deepinv_diffpir import Solver as DiffPIR

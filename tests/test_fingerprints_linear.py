@@ -16,7 +16,7 @@ from helpers import diagonal_operator, draw, fingerprint_problem
 
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.super_resolution import BlockAverage
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities
 
 ROW_DRAWS = 20_000

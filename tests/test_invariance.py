@@ -10,7 +10,7 @@ from helpers import draw
 
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.sampler import PosteriorSampler
 

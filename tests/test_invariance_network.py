@@ -16,7 +16,7 @@ from benchmark_utils.files.paths import ASSETS
 from benchmark_utils.metrics import lpips_score, psnr_score
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.rng import RNG
 

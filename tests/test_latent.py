@@ -10,7 +10,7 @@ from test_closed_form_datasets import N_DRAWS, objective_of, scores
 
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.hdr import HDR
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities
 from benchmark_utils.rng import RNG
 from datasets.gaussian_latent import Dataset as GaussianLatent

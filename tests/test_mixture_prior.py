@@ -9,9 +9,10 @@ from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureS
 
 from benchmark_utils.files import paths
 from benchmark_utils.files.images import read_images
+from benchmark_utils.files.weights import read_safetensors
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.super_resolution import BlockAverage
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.priors.mixture import FactorAnalyserMixture, faces64_mfa, gaussian, gaussian_mixture
 from benchmark_utils.problem import InverseProblem, capabilities, has_orthonormal_basis
 from benchmark_utils.rng import RNG
@@ -228,7 +229,7 @@ def photographs():
 
 def test_faces64_mfa_is_small_and_well_formed(faces):
     assert (paths.ASSETS / FACES).stat().st_size <= 12e6
-    tensors = paths.asset_tensors(FACES)
+    tensors = read_safetensors(paths.ASSETS / FACES)
     K, d, rank = tensors["factors"].shape
     assert (d, tensors["means"].shape, tensors["weights"].shape, tensors["isotropic"].shape) == (
         3 * 64 * 64,

@@ -26,7 +26,7 @@ from benchmark_utils.operators.jpeg import jpeg
 from benchmark_utils.operators.nonlinear_blur import KernelWizard, load_kernel_wizard, nonlinear_blur, published_name
 from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
 from benchmark_utils.operators.super_resolution import super_resolution
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.rng import RNG
 from objective import Objective
@@ -611,7 +611,7 @@ def test_nonlinear_blur_says_what_is_wrong(checkpoint, monkeypatch):
     with pytest.raises(FileNotFoundError, match="NONLINEAR_BLUR_PATH"):
         blur("nonlinear", (3, 128, 128), (0,))
     monkeypatch.delenv("NONLINEAR_BLUR_PATH")
-    with pytest.raises(FileNotFoundError, match="not given.*download it.*config.yml"):
+    with pytest.raises(FileNotFoundError, match="nonlinear_blur missing: download GOPRO_wVAE.pth.*config.yml"):
         load_kernel_wizard()
 
 

@@ -3,8 +3,11 @@
 import functools
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import cloudpickle
 import huggingface_hub
 import pytest
 import torch
@@ -17,14 +20,16 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
-from helpers import draw
-from safetensors.torch import save_file
+from helpers import ROOT, draw
+from safetensors.torch import load_file, save_file
 
+from benchmark_utils import priors
 from benchmark_utils.files.paths import sha256_of
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
-from benchmark_utils.priors.base import Prior
-from benchmark_utils.priors.latent import Autoencoder
+from benchmark_utils.priors import Prior, known_priors
+from benchmark_utils.priors.base import PriorSpec
+from benchmark_utils.priors.networks import Autoencoder
 from benchmark_utils.priors.pipeline import Pipeline
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.provenance import weights
@@ -180,7 +185,7 @@ def test_an_interrupted_download_is_taken_up_again(ldm, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", breaks_off)
     with pytest.raises(ConnectionError, match="connection lost"):
         pipeline.prepare()
-    with pytest.raises(FileNotFoundError, match="no complete pipeline"):
+    with pytest.raises(FileNotFoundError, match="small-ldm/.complete missing: delete .* and run `benchopt prepare"):
         pipeline.require()
     copy = functools.partial(shutil.copytree, ldm, dirs_exist_ok=True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, local_dir, **_: copy(local_dir))
@@ -210,7 +215,7 @@ def test_network_without_its_size_is_refused(ldm, tmp_path):
 def test_hub_without_network_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConnectionError, match="nobody/nothing could not be downloaded.*check its name"):
+    with pytest.raises(ConnectionError, match="nobody/nothing could not be downloaded.*correct its name"):
         Prior("nobody/nothing").weights.prepare()
 
 
@@ -282,6 +287,34 @@ def test_options_are_checked(ldm, ddpm, tmp_path):
         Prior.of(f"{ddpm}+force_not_quantize").spec.load("cpu")
 
 
+def test_a_spec_is_made_once_and_an_error_is_not_remembered(monkeypatch, tmp_path):
+    made = []
+
+    def counted(dim=2):
+        made.append(dim)
+        return PriorSpec("gaussian", (dim,), load=None)
+
+    monkeypatch.setitem(known_priors(), "counted", counted)
+    handle = Prior("counted", (("dim", 3),))
+    assert handle.family == "gaussian" and handle.event_shape == (3,) and handle.weights.paths() == [] and made == [3]
+    folder = str(tmp_path / "later")
+    with pytest.raises(ValueError, match="unknown prior"):
+        _ = Prior(folder).spec
+    assert not Prior(save_ldm(folder, kl_model())).closed_form
+
+
+def test_a_handle_is_pickled_as_benchopt_does_it():
+    """With ``-j`` the class itself travels, since benchopt rebuilds the package for every cell."""
+    cloudpickle.register_pickle_by_value(priors)
+    try:
+        content = cloudpickle.dumps(Prior("faces64_latent"))
+    finally:
+        cloudpickle.unregister_pickle_by_value(priors)
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).event_shape)"
+    done = subprocess.run([sys.executable, "-c", code], input=content, cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "(8, 16, 16)"
+
+
 # bad pipelines
 
 
@@ -326,7 +359,7 @@ def test_missing_or_partial_weights_are_refused(broken):
     spec = edit("model_index.json")
     shutil.copy(path / "unet" / "diffusion_pytorch_model.safetensors", path / "saved")
     (path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(ValueError, match="the weights of unet in .* are missing or damaged"):
+    with pytest.raises(ValueError, match="the weights of unet in .* are missing: give the folder of a whole"):
         spec.load("cpu")
     save_file({"conv_in.bias": torch.zeros(8)}, path / "unet" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(ValueError, match="the weights of unet in .* lack "):
@@ -334,6 +367,70 @@ def test_missing_or_partial_weights_are_refused(broken):
     shutil.rmtree(path / "vqvae")
     with pytest.raises(ValueError, match="vqvae/config.json is missing or damaged"):
         _ = spec.signal_shape
+
+
+@pytest.mark.parametrize("scheduler", [None, [None, None], ["diffusers", "NoSuchScheduler"]])
+def test_missing_and_unknown_schedulers_are_named(broken, scheduler):
+    path, edit = broken
+    spec = edit("model_index.json", scheduler=scheduler)
+    message = "no scheduler: name the one" if scheduler in (None, [None, None]) else "scheduler NoSuchScheduler with"
+    with pytest.raises(ValueError, match=f"{path}.* {message}"):
+        spec.load("cpu")
+
+
+def test_a_scheduler_without_its_file_or_with_a_bad_table_is_named(broken):
+    path, edit = broken
+    spec = edit("scheduler/scheduler_config.json", trained_betas=[0.1, 0.0])
+    with pytest.raises(ValueError, match="pipeline/scheduler/scheduler_config.json: abar must decrease"):
+        spec.load("cpu")
+    shutil.rmtree(path / "scheduler")
+    with pytest.raises(ValueError, match="scheduler_config.json is missing or damaged: give the folder of a whole"):
+        spec.load("cpu")
+
+
+def test_the_last_level_of_a_schedule_with_zero_terminal_snr_is_left_out(broken):
+    spec = broken[1]("scheduler/scheduler_config.json", rescale_betas_zero_snr=True)
+    with pytest.warns(UserWarning, match="pipeline: the last level, noise alone .zero terminal SNR., is left out"):
+        prior = spec.load("cpu")
+    scheduler = DDIMScheduler(**LATENT_BETAS, rescale_betas_zero_snr=True)
+    expected = scheduler.alphas_cumprod.double()
+    assert prior.schedule.T == 999 and expected[-1] == 0
+    torch.testing.assert_close(prior.schedule.table[1:], expected[:-1], rtol=1e-3, atol=1e-6)
+
+
+def test_an_autoencoder_called_vae_makes_a_latent_prior(broken):
+    path, edit = broken
+    (path / "vqvae").rename(path / "vae")
+    spec = edit("model_index.json", vqvae=None, vae=["diffusers", "VQModel"], _class_name="DDPMPipeline")
+    assert spec.is_latent and spec.signal_shape == (3, 64, 64) and spec.event_shape == (3, 16, 16)
+    z = random_normal(1, 3, 16, 16)
+    assert spec.load("cpu").decode(z).shape == (1, 3, 64, 64)
+    with pytest.raises(ValueError, match="one part, `vqvae` or `vae`, has to be a VQModel or AutoencoderKL"):
+        _ = edit("model_index.json", vae=["diffusers", "AutoencoderTiny"]).is_latent
+
+
+def test_weights_in_half_precision_are_used_where_there_are_no_others(ldm, broken):
+    path, edit = broken
+    for part in ("unet", "vqvae"):
+        file = path / part / "diffusion_pytorch_model.safetensors"
+        halves = {name: value.half() for name, value in load_file(file).items()}
+        save_file(halves, file.with_suffix(".fp16.safetensors"))
+        file.unlink()
+    spec = edit("model_index.json")
+    with pytest.warns(UserWarning, match="pipeline/unet has weights in half precision only: they are used"):
+        prior = spec.load("cpu")
+    z = random_normal(1, 3, 16, 16)
+    whole = Pipeline(ldm).load("cpu")
+    assert all(parameter.dtype == torch.float32 for parameter in prior.network.parameters())
+    found, expected = prior.denoise(z, 500), whole.denoise(z, 500)
+    assert 0 < (found - expected).abs().max() < 1e-2 * expected.abs().max()
+    assert [file.name for file in spec.paths()] == ["diffusion_pytorch_model.fp16.safetensors"] * 2
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "/no/such", "~/no-such-folder", "a/b/c"])
+def test_a_mistyped_path_is_no_address(name):
+    with pytest.raises(ValueError, match=f"unknown prior '{name}'.* there is no such folder: correct the path"):
+        _ = Prior(name).spec
 
 
 def test_other_schedules_are_refused(broken):
@@ -346,5 +443,5 @@ def test_other_schedules_are_refused(broken):
 def test_unknown_names_say_what_is_known(tmp_path):
     with pytest.raises(ValueError, match="unknown prior 'nobody'.*faces64_latent.*Hugging Face hub or the path"):
         _ = Prior("nobody").spec
-    with pytest.raises(FileNotFoundError, match="there is no complete pipeline in .*benchopt prepare"):
+    with pytest.raises(FileNotFoundError, match="model_index.json missing: give the folder of a whole pipeline"):
         Prior(str(tmp_path)).weights.require()

@@ -16,8 +16,9 @@ from test_observations import observed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark_utils.operators.inpainting import inpainting
-from benchmark_utils.priors.adm import LabelNetwork
-from benchmark_utils.priors.base import Prior, PriorSpec, known_priors
+from benchmark_utils.priors import Prior, known_priors
+from benchmark_utils.priors.base import PriorSpec
+from benchmark_utils.priors.networks import Network
 from benchmark_utils.schedule import NoiseSchedule
 from datasets.ffhq_inpainting import Dataset as Inpainting
 from datasets.gaussian import Dataset as Gaussian
@@ -277,9 +278,7 @@ class TinyNetwork(torch.nn.Module):
 
 def tiny_prior(device):
     torch.manual_seed(0)
-    loaded = LabelNetwork(TinyNetwork(), NoiseSchedule.linear(), device)
-    loaded.event_shape = loaded.signal_shape = (3, 16, 16)
-    return loaded
+    return Network(TinyNetwork(), NoiseSchedule.linear(), device, (3, 16, 16))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmark_utils.files.paths import ASSETS, cache_folder, data_home, how_to_name, user_path
+from benchmark_utils.files.weights import HUB, downloads
 
 REPO = "merkol/ffhq-256"
 SHARD = "data/train-00000-of-00015-991c06ed507bdb85.parquet"  # column image: {bytes, path}; 0.5 GB
@@ -37,13 +38,9 @@ def fetch():
         return
     from huggingface_hub import hf_hub_download
 
-    try:
+    otherwise = f"name a folder of FFHQ images by {how_to_name('ffhq')}"
+    with downloads(SHARD, f"{HUB}/datasets/{REPO}", otherwise):
         path = hf_hub_download(REPO, SHARD, repo_type="dataset", local_dir=cache_folder())
-    except OSError as error:
-        raise ConnectionError(
-            f"{SHARD} could not be downloaded from https://huggingface.co/datasets/{REPO}: run `benchopt prepare` "
-            f"again with a network (it resumes), or name a folder of FFHQ images by {how_to_name('ffhq')}. ({error})"
-        ) from error
     rows = next(pq.ParquetFile(path).iter_batches(N_IMAGES, columns=["image"])).to_pylist()
     images = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
     check_order(images, path)

@@ -9,7 +9,7 @@ from PIL import Image
 from benchmark_utils.files import ffhq
 from benchmark_utils.files.paths import asset, data_home, how_to_name, user_path
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 
 IMAGE_METRICS = ("lpips", "psnr", "ssim", "data_misfit")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}

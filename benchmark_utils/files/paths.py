@@ -5,14 +5,13 @@ of ``USER_PATHS``. Downloads lie in ``~/.cache/benchmark_diffusion_posterior``, 
 environment variable ``BENCHMARK_DIFFUSION_POSTERIOR_CACHE`` names.
 """
 
-import contextlib
+import functools
 import hashlib
 import os
 from pathlib import Path
 
 from benchopt.benchmark import get_running_benchmark
 from benchopt.config import get_data_path
-from safetensors.torch import load_file
 
 ASSETS = Path(__file__).parents[2] / "assets"
 USER_PATHS = {
@@ -29,9 +28,31 @@ USER_PATHS = {
 
 
 def sha256_of(path):
-    """Hex sha256 of a file, read in chunks."""
+    """Hex sha256 of a file, kept while its size and its time of change stay."""
+    state = os.stat(path)
+    return _sha256(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _sha256(path, size, changed):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path, write):
+    """Write a file by ``write(partial)``; it appears at ``path`` only when it is complete.
+
+    Raises ValueError if ``path`` is there and no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file: give another path to write to")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def asset(name):
@@ -50,13 +71,7 @@ def asset(name):
             f"the shipped file {path} is truncated or altered (its sha256 is not the one in SHA256SUMS): "
             "restore it with `git checkout -- assets`"
         )
-    note_read(path)
     return path
-
-
-def asset_tensors(name):
-    """Tensors of a shipped safetensors file, checked like :func:`asset`."""
-    return load_file(asset(name))
 
 
 def data_home():
@@ -97,23 +112,3 @@ def cache_folder():
     """The folder of downloaded and converted files."""
     folder = os.environ.get("BENCHMARK_DIFFUSION_POSTERIOR_CACHE") or "~/.cache/benchmark_diffusion_posterior"
     return Path(folder).expanduser()
-
-
-_files_read = []
-
-
-@contextlib.contextmanager
-def files_read():
-    """A list that fills with the paths of the weight files that are read inside the ``with``."""
-    start = len(_files_read)
-    found = []
-    try:
-        yield found
-    finally:
-        found += dict.fromkeys(_files_read[start:])
-        del _files_read[start:]
-
-
-def note_read(path):
-    """Say that a weight file was read, for :func:`files_read`."""
-    _files_read.append(path)

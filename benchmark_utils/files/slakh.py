@@ -13,7 +13,7 @@ from benchmark_utils.files.paths import asset, data_home, how_to_name, user_path
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.noise import NoNoise
 from benchmark_utils.operators.stem_sum import StemSum
-from benchmark_utils.priors.base import Prior
+from benchmark_utils.priors import Prior
 from benchmark_utils.priors.slakh_gaussian import SIGMA_MIN
 from benchmark_utils.rng import stream_seed
 

@@ -7,12 +7,15 @@ import torch.nn.functional as F
 from deepinv.physics import Physics
 from torch import nn
 
-from benchmark_utils.files.paths import how_to_name, user_path
-from benchmark_utils.files.weights import read_checkpoint
+from benchmark_utils.files.weights import UserFiles, read_checkpoint
 from benchmark_utils.operators.per_image import PerImage
 from benchmark_utils.rng import RNG
 
 CODE_STD = 1.2
+WEIGHTS = UserFiles(
+    "nonlinear_blur",
+    "download GOPRO_wVAE.pth, which https://github.com/VinAIResearch/blur-kernel-space-exploring links",
+)
 
 
 class ResidualBlock(nn.Module):
@@ -94,13 +97,7 @@ def load_kernel_wizard():
     FileNotFoundError if there is no file, ValueError if it is damaged or if a key is missing, unknown or of
     another shape.
     """
-    path = user_path("nonlinear_blur")
-    if path is None or not path.is_file():
-        raise FileNotFoundError(
-            f"the nonlinear blur needs the network GOPRO_wVAE.pth, {f'not found at {path}' if path else 'not given'}: "
-            "download it (https://github.com/VinAIResearch/blur-kernel-space-exploring links it) and name it by "
-            f"{how_to_name('nonlinear_blur')}"
-        )
+    path = WEIGHTS.find()
     found = {key: value for key, value in read_checkpoint(path).items() if not key.startswith("kernel_extractor.")}
     first = found.get("feature_extractor.0.weight")
     network = KernelWizard(64 if first is None else len(first))
@@ -110,7 +107,7 @@ def load_kernel_wizard():
     if wrong:
         raise ValueError(
             f"{path} is not the network of the nonlinear blur: {len(wrong)} keys are missing, unknown or of another "
-            f"shape, first {wrong[0]}; name GOPRO_wVAE.pth by {how_to_name('nonlinear_blur')}"
+            f"shape, first {wrong[0]}; {WEIGHTS.remedy}"
         )
     network.load_state_dict({name: found[published_name(name)] for name in network.state_dict()})
     return network.eval().requires_grad_(False)

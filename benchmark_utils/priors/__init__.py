@@ -1,0 +1,95 @@
+"""Prior handles, which are cheap and picklable, and the registry of priors.
+
+Each file of this package lists its priors in ``PRIORS = {name: function}``; ``function(**options)`` returns a
+:class:`~benchmark_utils.priors.base.PriorSpec`. Adding a prior is adding a file.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark_utils.priors.pipeline import Pipeline, is_pipeline
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
+@functools.cache
+def known_priors():
+    """All priors of this package: name -> function returning a PriorSpec."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        found.update(getattr(importlib.import_module(f"{__name__}.{module.name}"), "PRIORS", {}))
+    return found
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Handle of a prior: its name and options, e.g. ``Prior("gaussian_mixture", (("dim", 8), ("seed", 0)))``.
+
+    ``precision`` and ``compile`` say how its networks run, see :meth:`LoadedPrior.accelerate`. Raises ValueError for
+    an unknown precision, and for a name that no file of ``benchmark_utils/priors`` knows.
+    """
+
+    name: str
+    options: tuple = ()
+    precision: str = "float32"
+    compile: bool = False
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+
+    @classmethod
+    def of(cls, text):
+        """The handle of a dataset's parameter ``prior``: a name, and options after ``+``, which they switch on.
+
+        ``"ffhq256_latent+checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``.
+        """
+        name, *options = [text] if Path(text).is_dir() else text.split("+")
+        return cls(name, tuple((option, True) for option in options))
+
+    spec = property(lambda self: _spec(self.name, self.options))
+    family = property(lambda self: self.spec.family)
+    is_latent = property(lambda self: self.spec.is_latent)
+    closed_form = property(lambda self: self.spec.closed_form)
+    weights = property(lambda self: self.spec.weights)
+    signal_shape = property(lambda self: self.spec.signal_shape)
+    event_shape = property(lambda self: self.spec.event_shape or self.spec.signal_shape)
+
+    def load(self, device="cpu"):
+        """The loaded prior on ``device``, kept until another one is asked for."""
+        loaded = _load(self, str(device))
+        if loaded.networks:
+            # torch allows it unless told otherwise; by name, since cloudpickle (-j) cannot send that module along
+            importlib.import_module("torch.backends.cudnn").allow_tf32 = self.precision == "tf32"
+        return loaded
+
+
+@functools.cache
+def _spec(name, options):
+    """The PriorSpec of a name and options; raises ValueError if either is unknown."""
+    make = known_priors().get(name)
+    if make is None and is_pipeline(name):
+        make = functools.partial(Pipeline, name)
+    if make is None:
+        raise ValueError(
+            f"unknown prior {name!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
+            "Hugging Face hub or the path of a folder is a diffusers pipeline"
+            + (", but there is no such folder: correct the path" if "/" in name else "")
+        )
+    known = inspect.signature(make).parameters
+    unknown = [option for option, _ in options if option not in known]
+    if unknown:
+        raise ValueError(f"prior {name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+    return make(**dict(options))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(handle, device):
+    loaded = handle.spec.load(device)
+    loaded.weight_files = tuple(handle.weights.paths())
+    loaded.accelerate(handle.precision, handle.compile)
+    return loaded

@@ -1,21 +1,11 @@
-"""Prior handles (cheap, picklable) and the interface of a loaded prior.
+"""What a file of a prior needs: :class:`PriorSpec`, known before loading, and the interface of a loaded prior."""
 
-Each file of this package lists its priors in ``PRIORS = {name: function}``; ``function(**options)`` returns a
-:class:`PriorSpec`. Adding a prior is adding a file.
-"""
-
-import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-import benchmark_utils.priors
-from benchmark_utils.files.paths import files_read
+from benchmark_utils.files.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -24,9 +14,7 @@ class PriorSpec:
 
     ``family`` selects a solver's preset (ffhq, imagenet, ffhq_latent, audio, mixture, gaussian);
     ``signal_shape`` is the shape of an image, ``event_shape`` that of the sampled variable (the latent);
-    ``load(device)`` returns a :class:`LoadedPrior`. ``weights``, of a prior that is not shipped, has ``require()``,
-    which raises FileNotFoundError with what to do if they are not on this machine, and ``prepare()``, which fetches
-    them.
+    ``load(device)`` returns a :class:`LoadedPrior`, read from the files that ``weights`` names.
     """
 
     family: str
@@ -35,93 +23,10 @@ class PriorSpec:
     event_shape: tuple | None = None
     is_latent: bool = False
     closed_form: bool = False
-    weights: object | None = None
+    weights: Weights = Weights()
 
 
-@functools.cache
-def known_priors():
-    """All priors of this package: name -> function returning a PriorSpec."""
-    found = {}
-    for module in pkgutil.iter_modules(benchmark_utils.priors.__path__):
-        found.update(getattr(importlib.import_module(f"benchmark_utils.priors.{module.name}"), "PRIORS", {}))
-    return found
-
-
-PRECISIONS = ("float32", "tf32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Handle of a prior: its name and options, e.g. ``Prior("gaussian_mixture", (("dim", 8), ("seed", 0)))``.
-
-    ``precision`` and ``compile`` say how its networks run, see :meth:`LoadedPrior.accelerate`. Raises ValueError for
-    an unknown precision, and for a name that no file of ``benchmark_utils/priors`` knows.
-    """
-
-    name: str
-    options: tuple = ()
-    precision: str = "float32"
-    compile: bool = False
-
-    def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
-
-    @classmethod
-    def of(cls, text):
-        """The handle of a dataset's parameter ``prior``: a name, and options after ``+``, which they switch on.
-
-        ``"ffhq256_latent+checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``.
-        """
-        name, *options = [text] if Path(text).is_dir() else text.split("+")
-        return cls(name, tuple((option, True) for option in options))
-
-    @property
-    def spec(self):
-        make = known_priors().get(self.name)
-        if make is None and ("/" in self.name or Path(self.name).is_dir()):
-            from benchmark_utils.priors.pipeline import Pipeline  # a diffusers pipeline, of the hub or in a folder
-
-            make = functools.partial(Pipeline, self.name)
-        if make is None:
-            raise ValueError(
-                f"unknown prior {self.name!r}; known priors: {', '.join(sorted(known_priors()))}; "
-                "<organisation>/<name> of the Hugging Face hub or the path of a folder is a diffusers pipeline"
-            )
-        known = inspect.signature(make).parameters
-        unknown = [option for option, _ in self.options if option not in known]
-        if unknown:
-            raise ValueError(
-                f"prior {self.name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
-            )
-        return make(**dict(self.options))
-
-    family = property(lambda self: self.spec.family)
-    is_latent = property(lambda self: self.spec.is_latent)
-    closed_form = property(lambda self: self.spec.closed_form)
-    weights = property(lambda self: self.spec.weights)
-    signal_shape = property(lambda self: self.spec.signal_shape)
-    event_shape = property(lambda self: self.spec.event_shape or self.spec.signal_shape)
-
-    def load(self, device="cpu"):
-        """The loaded prior on ``device``, kept until another one is asked for."""
-        loaded = _load(self, str(device))
-        if loaded.networks:
-            # torch allows it unless told otherwise; by name, since cloudpickle (-j) cannot send that module along
-            importlib.import_module("torch.backends.cudnn").allow_tf32 = self.precision == "tf32"
-        return loaded
-
-
-@functools.lru_cache(maxsize=1)
-def _load(handle, device):
-    with files_read() as files:
-        loaded = handle.spec.load(device)
-    loaded.weight_files = tuple(files)
-    loaded.accelerate(handle.precision, handle.compile)
-    return loaded
-
-
-def frozen(network, device):
+def freeze(network, device):
     """``network`` ready to be differentiated by its input only, in the memory layout that convolutions are fast in."""
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
@@ -149,8 +54,8 @@ class LoadedPrior:
     """A prior ready to sample with. Subclasses set the attributes and define ``denoise_sigma``.
 
     Attributes: ``event_shape``, ``signal_shape``, ``schedule`` (NoiseSchedule), ``dtype``, ``device``; ``networks``,
-    :func:`frozen` torch modules, none for a closed form, which are called inside ``with self.autocast()``;
-    ``weight_files``, the paths that it was read from, is set by :meth:`Prior.load`.
+    torch modules after :func:`freeze`, none for a closed form, which are called inside ``with self.autocast()``;
+    ``weight_files``, the paths that it was read from, is set when a handle loads it.
     """
 
     weight_files = ()

@@ -1,114 +1,17 @@
-"""Networks of diffusers behind the interface of a prior, in pixel space or in the latent space of an autoencoder.
+"""Latent priors of faces.
 
 ``ffhq256_latent``: the FFHQ network of Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion
 Models", https://arxiv.org/abs/2112.10752, on the latents (3, 64, 64) of its autoencoder VQ-f4. ``faces64_latent``: a
 small one that is shipped, trained by ``scripts/train/faces64_latent.py``.
 """
 
-import functools
-
 import torch
-import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint as recomputed
 
-from benchmark_utils.files.archives import Archives, load_parts
 from benchmark_utils.files.convert import LATENT_UNET, VQ_F4, adm_to_diffusers, vq_to_diffusers
-from benchmark_utils.files.paths import asset
-from benchmark_utils.files.weights import read_safetensors
-from benchmark_utils.priors.adm import LabelNetwork
-from benchmark_utils.priors.base import PriorSpec, expand_like, frozen, rows_of_level
+from benchmark_utils.files.weights import Asset, Published, load_networks, read_archive
+from benchmark_utils.priors.base import PriorSpec
+from benchmark_utils.priors.networks import Autoencoder, Network
 from benchmark_utils.schedule import NoiseSchedule
-
-MICRO_BATCH = 8
-
-
-class Autoencoder:
-    """``encode`` and ``decode`` of a diffusers ``VQModel`` or ``AutoencoderKL``, on latents of the denoiser's scale.
-
-    Parameters
-    ----------
-    model : VQModel or AutoencoderKL
-    scale : the factor from the autoencoder's latents to the denoiser's (diffusers: ``scaling_factor``)
-    patch : side of the pixel patches that are the channels of the autoencoder's image; 1 for an ordinary one
-    force_not_quantize : decode latents as they are; else a VQModel takes the nearest vectors of its codebook first,
-        and the gradient passes through that as if it were the identity
-    micro_batch : rows encoded or decoded at once. More rows are taken in parts, each computed a second time for its
-        gradient, so that the activations of one part only are in memory
-    """
-
-    def __init__(self, model, scale=1.0, patch=1, force_not_quantize=False, micro_batch=MICRO_BATCH):
-        self.model = model
-        self.scale, self.patch, self.micro_batch = scale, patch, micro_batch
-        self.has_codebook = hasattr(model, "quantize")
-        if force_not_quantize and not self.has_codebook:
-            raise ValueError("force_not_quantize: this autoencoder has no codebook; leave the option out")
-        self.options = {"force_not_quantize": force_not_quantize} if self.has_codebook else {}
-
-    def decode(self, z):
-        return self._in_parts(self._decode, z)
-
-    def encode(self, x):
-        return self._in_parts(self._encode, x)
-
-    def _decode(self, z):
-        return F.pixel_shuffle(self.model.decode(z / self.scale, **self.options).sample, self.patch)
-
-    def _encode(self, x):
-        encoded = self.model.encode(F.pixel_unshuffle(x, self.patch))
-        return self.scale * (encoded.latents if self.has_codebook else encoded.latent_dist.mode())
-
-    def _in_parts(self, function, x):
-        if len(x) <= self.micro_batch:
-            return function(x)
-        if torch.is_grad_enabled() and x.requires_grad:
-            function = functools.partial(recomputed, function, use_reentrant=False, preserve_rng_state=False)
-        return torch.cat([function(part) for part in x.split(self.micro_batch)])
-
-
-class DiffusersPrior(LabelNetwork):
-    """A ``UNet2DModel`` trained with labels 0..T-1, on images or on the latents of an :class:`Autoencoder`.
-
-    ``prediction`` is what the network predicts: "epsilon", "v_prediction" (the velocity ``sqrt(abar) eps -
-    sqrt(1 - abar) x_0``) or "sample". ``checkpoint``: of each block of the networks only the input is kept for the
-    gradient and the rest is computed a second time: less memory, more time.
-    """
-
-    def __init__(self, unet, schedule, prediction, event_shape, signal_shape, device, autoencoder, checkpoint=False):
-        super().__init__(unet, schedule, device)
-        self.prediction, self.autoencoder = prediction, autoencoder
-        self.event_shape, self.signal_shape = event_shape, signal_shape
-        if autoencoder:
-            frozen(autoencoder.model, self.device)
-            self.networks += [autoencoder.model.encoder, autoencoder.model.decoder]
-        if checkpoint:
-            for network in (self.network, autoencoder.model) if autoencoder else (self.network,):
-                network._supports_gradient_checkpointing = True  # the class VQModel does not say so, its halves do
-                network.enable_gradient_checkpointing()
-
-    def denoise(self, x_t, t):
-        level = rows_of_level(t, x_t).long()
-        return self.x_hat(x_t, self.schedule.abar(level), level - 1)
-
-    def denoise_sigma(self, x, sigma):
-        sigma = rows_of_level(sigma, x)
-        abar = 1 / (1 + sigma**2)
-        return self.x_hat(x * expand_like(abar.sqrt(), x), abar, self.label_of(sigma))
-
-    def x_hat(self, x_t, abar, label):
-        """``E[x_0 | x_t]`` from what the network predicts; ``abar`` (n,), ``label`` (n,)."""
-        signal, noise = (expand_like(part.sqrt(), x_t) for part in (abar, 1 - abar))
-        predicted = self.predict_noise(x_t, label)
-        if self.prediction == "epsilon":
-            return (x_t - noise * predicted) / signal
-        return signal * x_t - noise * predicted if self.prediction == "v_prediction" else predicted
-
-    def decode(self, z):
-        with self.autocast():
-            return self.autoencoder.decode(z).to(z) if self.autoencoder else z
-
-    def encode(self, x):
-        with self.autocast():
-            return self.autoencoder.encode(x).to(x) if self.autoencoder else x
 
 
 def latent_schedule():
@@ -140,11 +43,12 @@ def autoencoder_tensors(state):
     return {f"autoencoder.{name}": value for name, value in vq_to_diffusers(own, VQ_F4).items()}
 
 
-FFHQ_WEIGHTS = Archives(
+# the authors publish no checksums: a zip file is compared with the one inside it
+FFHQ_WEIGHTS = Published(
     name="ffhq256_latent",
     url="https://ommer-lab.com/files/latent-diffusion",
-    files=("ffhq.zip", "vq-f4.zip"),
-    converters=(denoiser_tensors, autoencoder_tensors),
+    converters={"ffhq.zip": denoiser_tensors, "vq-f4.zip": autoencoder_tensors},
+    read=read_archive,
 )
 
 
@@ -153,33 +57,72 @@ def ffhq256_latent(force_not_quantize=False, checkpoint=False):
 
     def load(device):
         unet, model = LATENT_UNET.network(), VQ_F4.network()
-        FFHQ_WEIGHTS.load_into(unet=unet, autoencoder=model)
+        load_networks(FFHQ_WEIGHTS.find(), {"unet.": unet, "autoencoder.": model})
         autoencoder = Autoencoder(model, force_not_quantize=force_not_quantize)
-        return DiffusersPrior(
-            unet, latent_schedule(), "epsilon", device=device, autoencoder=autoencoder, checkpoint=checkpoint, **shapes
-        )
+        return Network(unet, latent_schedule(), device, **shapes, autoencoder=autoencoder, checkpoint=checkpoint)
 
     return PriorSpec(family="ffhq_latent", load=load, is_latent=True, weights=FFHQ_WEIGHTS, **shapes)
 
 
+PATCH = 2  # the small autoencoder works on the space-to-depth image: 12 channels, 32x32
+LATENT_SHAPE, TINY_SHAPE = (8, 16, 16), (3, 64, 64)
+
+
+def tiny_autoencoder():
+    """``AutoencoderKL`` between (12, 32, 32), a 64-px RGB image in patches, and (8, 16, 16); 0.7 M parameters."""
+    from diffusers import AutoencoderKL  # seconds to import, so only when a network is built
+
+    return AutoencoderKL(
+        in_channels=3 * PATCH**2,
+        out_channels=3 * PATCH**2,
+        latent_channels=LATENT_SHAPE[0],
+        sample_size=64 // PATCH,
+        block_out_channels=(48, 64),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+    )
+
+
+def tiny_unet():
+    """``UNet2DModel`` on latents (8, 16, 16), predicting the velocity; 2.9 M parameters."""
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        sample_size=LATENT_SHAPE[1],
+        in_channels=LATENT_SHAPE[0],
+        out_channels=LATENT_SHAPE[0],
+        block_out_channels=(64, 96, 96),
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=32,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        flip_sin_to_cos=True,
+        freq_shift=0,
+    )
+
+
 def tiny_prior(path, device, checkpoint=False):
     """The prior that ``scripts/train/faces64_latent.py`` wrote to a safetensors file."""
-    from benchmark_utils.priors.tiny_ldm import LATENT_SHAPE, PATCH, tiny_autoencoder, tiny_unet
-
-    tensors, unet, model = read_safetensors(path), tiny_unet(), tiny_autoencoder()
-    load_parts(tensors, {"unet": unet, "autoencoder": model}, path)
+    unet, model = tiny_unet(), tiny_autoencoder()
+    tensors = load_networks(path, {"unet.": unet, "autoencoder.": model})
     autoencoder = Autoencoder(model, scale=tensors["scale"].item(), patch=PATCH)
     schedule = latent_schedule()
-    return DiffusersPrior(unet, schedule, "v_prediction", LATENT_SHAPE, (3, 64, 64), device, autoencoder, checkpoint)
+    return Network(unet, schedule, device, LATENT_SHAPE, TINY_SHAPE, "v_prediction", autoencoder, checkpoint)
 
 
 def faces64_latent(checkpoint=False):
+    weights = Asset("faces64/faces64_latent.safetensors")
     return PriorSpec(
         family="ffhq_latent",
-        signal_shape=(3, 64, 64),
-        event_shape=(8, 16, 16),
+        signal_shape=TINY_SHAPE,
+        event_shape=LATENT_SHAPE,
         is_latent=True,
-        load=lambda device: tiny_prior(asset("faces64/faces64_latent.safetensors"), device, checkpoint),
+        load=lambda device: tiny_prior(weights.find(), device, checkpoint),
+        weights=weights,
     )
 
 

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from benchmark_utils.files.paths import asset_tensors
+from benchmark_utils.files.weights import Asset, read_safetensors
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.rng import stream_seed
 from benchmark_utils.schedule import NoiseSchedule
@@ -216,11 +216,13 @@ def gaussian(dim=3, correlation=0.0):
 def faces64_mfa():
     """Faces at 64 px with a known right answer, fitted by ``scripts/train/faces64_mfa.py``."""
 
+    weights = Asset("faces64/faces64_mfa.safetensors")
+
     def load(device):
-        tensors = {name: value.double() for name, value in asset_tensors("faces64/faces64_mfa.safetensors").items()}
+        tensors = {name: value.double() for name, value in read_safetensors(weights.find()).items()}
         return FactorAnalyserMixture(**tensors, event_shape=(3, 64, 64), device=device)
 
-    return PriorSpec(family="ffhq", signal_shape=(3, 64, 64), load=load, closed_form=True)
+    return PriorSpec(family="ffhq", signal_shape=(3, 64, 64), load=load, closed_form=True, weights=weights)
 
 
 PRIORS = {"gaussian_mixture": gaussian_mixture, "gaussian": gaussian, "faces64_mfa": faces64_mfa}

@@ -6,20 +6,31 @@ take the presets of FFHQ.
 """
 
 import json
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark_utils.files.paths import cache_folder, note_read
-from benchmark_utils.priors.latent import Autoencoder, DiffusersPrior
+from benchmark_utils.files.paths import cache_folder
+from benchmark_utils.files.weights import HUB, Weights, downloads
+from benchmark_utils.priors.networks import PREDICTIONS, Autoencoder, Network
 from benchmark_utils.schedule import NoiseSchedule
 
 COMPLETE = ".complete"  # in the folder of a download that was not interrupted
 AUTOENCODERS = "VQModel", "AutoencoderKL"
-PREDICTIONS = "epsilon", "v_prediction", "sample"
+
+
+def is_folder(name):
+    return Path(name).expanduser().is_dir()
+
+
+def is_pipeline(name):
+    """Whether a prior's name is a folder or looks like an id of the hub, ``<organisation>/<name>``."""
+    return is_folder(name) or bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name))
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class Pipeline(Weights):
     """A pipeline's folder as a PriorSpec whose shapes are read from its configuration files.
 
     The attributes raise FileNotFoundError if the pipeline is not on this machine, and ValueError, naming the part, if
@@ -32,69 +43,83 @@ class Pipeline:
 
     closed_form = False
     weights = property(lambda self: self)
-    is_latent = property(lambda self: "vqvae" in self.parts)
+    is_latent = property(lambda self: len(self.networks) == 2)
     family = property(lambda self: "ffhq_latent" if self.is_latent else "ffhq")
 
     @property
     def folder(self):
         return Path(self.name).expanduser() if is_folder(self.name) else cache_folder() / self.name.replace("/", "--")
 
-    def is_here(self):
-        """Whether all files are: a download is finished, or the folder is the user's."""
-        return (self.folder / ("model_index.json" if is_folder(self.name) else COMPLETE)).exists()
+    @property
+    def remedy(self):
+        if is_folder(self.name):
+            return "give the folder of a whole pipeline, as `pipeline.save_pretrained(folder)` writes it"
+        return (
+            f'delete {self.folder} if it is there and run `benchopt prepare . --force -d "DATASET[prior={self.name}]"` '
+            f"to fetch {HUB}/{self.name}, or correct the name: there is no folder {self.name} either"
+        )
 
-    def require(self):
-        """Raise FileNotFoundError, saying what to do, if the pipeline is not on this machine."""
-        if not self.is_here():
-            raise FileNotFoundError(
-                f"there is no complete pipeline in {self.folder}: run `benchopt prepare . --force -d "
-                f'"DATASET[prior={self.name}]"` to fetch https://huggingface.co/{self.name}, or give the path of a '
-                "folder with model_index.json as prior"
-            )
+    def sources(self):
+        return [self.folder / ("model_index.json" if is_folder(self.name) else COMPLETE)]
+
+    def paths(self):
+        return [path for part in self.networks for path in self.weight_files(part)[1]]
 
     def prepare(self):
-        """Fetch what is not there yet; raises ConnectionError if that fails."""
-        if is_folder(self.name) or self.is_here():
-            return
-        from huggingface_hub import snapshot_download
+        if not is_folder(self.name) and not self.sources()[0].exists():
+            from huggingface_hub import snapshot_download
 
-        try:
-            snapshot_download(self.name, local_dir=self.folder, allow_patterns=["*.json", "*.bin", "*.safetensors"])
-        except (OSError, ValueError) as error:
-            raise ConnectionError(
-                f"the pipeline {self.name} could not be downloaded from https://huggingface.co/{self.name}: check its "
-                f"name and run `benchopt prepare . --force` again with a network ({error})"
-            ) from error
-        (self.folder / COMPLETE).touch()
+            with downloads(f"the pipeline {self.name}", f"{HUB}/{self.name}", "correct its name"):
+                snapshot_download(self.name, local_dir=self.folder, allow_patterns=["*.json", "*.bin", "*.safetensors"])
+            (self.folder / COMPLETE).touch()
+        return super().prepare()
 
     @property
     def parts(self):
         """``{component: class}`` of the pipeline, checked."""
         self.require()
-        index = read_json(self.folder / "model_index.json")
+        index = self.read_json("model_index.json")
         pipeline = index.get("_class_name")
         parts = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[1]}
-        if "bert" in parts or parts.get("unet") != "UNet2DModel":
+        autoencoders = [name for name, kind in parts.items() if kind in AUTOENCODERS]
+        others = parts.keys() - {"unet", "scheduler", *autoencoders}
+        if parts.get("unet") != "UNet2DModel" or others - {"vae", "vqvae"}:
             raise ValueError(
                 f"{self.folder} is a {pipeline} with {', '.join(parts)}: its denoiser is conditional. A prior is an "
                 "unconditional pipeline: LDMPipeline, DDPMPipeline or DDIMPipeline with a UNet2DModel"
             )
-        if pipeline == "LDMPipeline" and parts.get("vqvae") not in AUTOENCODERS:
+        if others or len(autoencoders) != (pipeline == "LDMPipeline" or bool(autoencoders)):
             raise ValueError(
-                f"{self.folder} is an LDMPipeline without its autoencoder: the part `vqvae` has to be a "
-                f"{' or '.join(AUTOENCODERS)}, found {parts.get('vqvae')}"
+                f"{self.folder} is a {pipeline} without its autoencoder: one part, `vqvae` or `vae`, has to be a "
+                f"{' or '.join(AUTOENCODERS)}, found {parts}"
             )
-        if self.config("unet").get("class_embed_type") or self.config("unet").get("num_class_embeds"):
+        if "scheduler" not in parts:
+            raise ValueError(
+                f"{self.folder / 'model_index.json'} names no scheduler: name the one that the denoiser was trained "
+                'with, as ["diffusers", "DDPMScheduler"], and put its scheduler_config.json in the folder scheduler'
+            )
+        unet = self.read_json("unet/config.json")
+        if unet.get("class_embed_type") or unet.get("num_class_embeds"):
             raise ValueError(f"{self.folder}: the denoiser is conditional on a class; a prior is unconditional")
         return parts
 
-    def config(self, part):
-        name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        return read_json(self.folder / part / name)
+    @property
+    def networks(self):
+        """Names of the denoiser and of the autoencoder, if there is one."""
+        return ["unet", *(name for name, kind in self.parts.items() if kind in AUTOENCODERS)]
+
+    def read_json(self, file):
+        """Content of a JSON file of the folder; raises ValueError, naming it, if it is missing or damaged."""
+        path = self.folder / file
+        try:
+            return json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is missing or damaged: {self.remedy} ({error})") from error
 
     @property
     def event_shape(self):
-        unet = self.config("unet")
+        self.require()
+        unet = self.read_json("unet/config.json")
         size = unet.get("sample_size")
         if size is None:
             raise ValueError(f"{self.folder / 'unet' / 'config.json'} has no sample_size: add it")
@@ -104,68 +129,76 @@ class Pipeline:
     def signal_shape(self):
         if not self.is_latent:
             return self.event_shape
-        autoencoder = self.config("vqvae")
+        autoencoder = self.read_json(f"{self.networks[1]}/config.json")
         factor = 2 ** (len(autoencoder["block_out_channels"]) - 1)
         return (autoencoder["in_channels"], *(factor * side for side in self.event_shape[1:]))
 
     def load(self, device):
-        import diffusers  # seconds to import, so only when loaded
-
-        parts = self.parts
-        scheduler = getattr(diffusers, parts["scheduler"]).from_pretrained(self.folder / "scheduler")
-        prediction = scheduler.config.get("prediction_type", "epsilon")
-        if not hasattr(scheduler, "alphas_cumprod") or prediction not in PREDICTIONS:
-            raise ValueError(
-                f"{self.folder}: scheduler {parts['scheduler']} with prediction {prediction}; a schedule with "
-                f"`alphas_cumprod` and one of {', '.join(PREDICTIONS)} is needed"
-            )
-        schedule = NoiseSchedule((1 - scheduler.betas.double()).cumprod(0))
-        unet, autoencoder = self.network("unet"), None
-        if not self.is_latent and self.force_not_quantize:
+        schedule, prediction = self.load_schedule()
+        unet, *autoencoders = (self.load_network(part) for part in self.networks)
+        if not autoencoders and self.force_not_quantize:
             raise ValueError(f"{self.folder} has no autoencoder: leave force_not_quantize out")
-        if self.is_latent:
-            model = self.network("vqvae")
+        autoencoder = None
+        if autoencoders:
+            (model,) = autoencoders
             if model.config.get("shift_factor"):
                 raise ValueError(f"{self.folder}: autoencoders with a shift_factor are not implemented")
             # files older than this key were made for latents as they are; diffusers would assume Stable Diffusion's
-            scale = self.config("vqvae").get("scaling_factor", 1.0)
+            scale = self.read_json(f"{self.networks[1]}/config.json").get("scaling_factor", 1.0)
             autoencoder = Autoencoder(model, scale=scale, force_not_quantize=self.force_not_quantize)
         shapes = self.event_shape, self.signal_shape
-        return DiffusersPrior(unet, schedule, prediction, *shapes, device, autoencoder, self.checkpoint)
+        return Network(unet, schedule, device, *shapes, prediction, autoencoder, self.checkpoint)
 
-    def network(self, part):
+    def load_schedule(self):
+        """The noise levels of the pipeline's scheduler, and what the denoiser predicts."""
+        import diffusers  # seconds to import, so only when loaded
+
+        kind = self.parts["scheduler"]
+        scheduler_class = getattr(diffusers, kind, None)
+        scheduler = scheduler_class and scheduler_class.from_config(self.read_json("scheduler/scheduler_config.json"))
+        prediction = scheduler and scheduler.config.get("prediction_type", "epsilon")
+        if not hasattr(scheduler, "alphas_cumprod") or prediction not in PREDICTIONS:
+            raise ValueError(
+                f"{self.folder}: scheduler {kind} with prediction {prediction}; a class of diffusers with "
+                f"`alphas_cumprod` and one of {', '.join(PREDICTIONS)} is needed"
+            )
+        abar = (1 - scheduler.betas.double()).cumprod(0)
+        if abar[-1] == 0:
+            warnings.warn(f"{self.folder}: the last level, noise alone (zero terminal SNR), is left out", stacklevel=2)
+            abar = abar[:-1]
+        try:
+            return NoiseSchedule(abar), prediction
+        except ValueError as error:
+            raise ValueError(f"{self.folder / 'scheduler' / 'scheduler_config.json'}: {error}") from error
+
+    def weight_files(self, part):
+        """The variant, None or "fp16", and the files of a network's weights: of those there are, diffusers' choice."""
+        for variant in (None, "fp16"):
+            stem = "diffusion_pytorch_model" + (f".{variant}" if variant else "")
+            for suffix in ("safetensors", "bin"):
+                folder = self.folder / part
+                files = [*folder.glob(f"{stem}.{suffix}")] or sorted(folder.glob(f"{stem}-*.{suffix}"))
+                if files:
+                    return variant, files
+        raise ValueError(f"the weights of {part} in {self.folder} are missing: {self.remedy}")
+
+    def load_network(self, part):
         """A network with its weights in float32; raises ValueError, naming the part, if any is missing."""
         import diffusers
 
-        network_class = getattr(diffusers, self.parts[part])
+        variant, _ = self.weight_files(part)
+        if variant:
+            warnings.warn(f"{self.folder / part} has weights in half precision only: they are used", stacklevel=2)
         try:
-            network, found = network_class.from_pretrained(
-                self.folder / part, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
+            network, found = getattr(diffusers, self.parts[part]).from_pretrained(
+                self.folder / part,
+                variant=variant,
+                local_files_only=True,
+                output_loading_info=True,
+                low_cpu_mem_usage=False,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"the weights of {part} in {self.folder} are missing or damaged: delete the folder and fetch it again "
-                f"({error})"
-            ) from error
+            raise ValueError(f"the weights of {part} in {self.folder} are damaged: {self.remedy} ({error})") from error
         if found["missing_keys"]:  # diffusers would go on with random numbers
             raise ValueError(f"the weights of {part} in {self.folder} lack {', '.join(found['missing_keys'][:3])}")
-        for path in weight_files(self.folder / part):
-            note_read(path)
-        return network
-
-
-def weight_files(folder):
-    """The files of weights that diffusers reads: safetensors, and without them its older format."""
-    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-
-
-def is_folder(name):
-    return Path(name).expanduser().is_dir()
-
-
-def read_json(path):
-    """Content of a JSON file; raises ValueError, naming it, if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is missing or damaged: delete the folder and fetch it again ({error})") from error
+        return network.float()

@@ -13,13 +13,14 @@ import math
 import numpy as np
 import torch
 
-from benchmark_utils.files.paths import asset_tensors
+from benchmark_utils.files.weights import Asset, read_safetensors
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.operators.stem_sum import StemSum
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.rng import stream_seed
 from benchmark_utils.schedule import NoiseSchedule
 
+WEIGHTS = Asset("slakh/slakh_gaussian.safetensors")
 SIGMA_MIN = 5e-4  # of the first level
 MDCT_HOP = 512
 NOTE = 0.25  # seconds: eighth notes at 120 beats per minute
@@ -172,7 +173,7 @@ def made_up_levels(n_frames, hop):
 
 def slakh_density():
     """Power spectral densities (4, bins) of bass, drums, guitar and piano of Track02098 outside the shipped excerpt."""
-    return asset_tensors("slakh/slakh_gaussian.safetensors")["density"]
+    return read_safetensors(WEIGHTS.find())["density"]
 
 
 def slakh_gaussian(length=2**18, sigma_max=20.0):
@@ -181,7 +182,7 @@ def slakh_gaussian(length=2**18, sigma_max=20.0):
     def load(device):
         return Stationary(slakh_density(), length, sigma_max, device)
 
-    return PriorSpec(family="audio", signal_shape=(len(STEMS), length), load=load, closed_form=True)
+    return PriorSpec(family="audio", signal_shape=(len(STEMS), length), load=load, closed_form=True, weights=WEIGHTS)
 
 
 def slakh_mdct(length=2**18, sigma_max=20.0):
@@ -192,7 +193,7 @@ def slakh_mdct(length=2**18, sigma_max=20.0):
     def load(device):
         return TimeVarying(slakh_density(), made_up_levels(length // MDCT_HOP, MDCT_HOP), MDCT_HOP, sigma_max, device)
 
-    return PriorSpec(family="audio", signal_shape=(len(STEMS), length), load=load, closed_form=True)
+    return PriorSpec(family="audio", signal_shape=(len(STEMS), length), load=load, closed_form=True, weights=WEIGHTS)
 
 
 PRIORS = {"slakh_gaussian": slakh_gaussian, "slakh_mdct": slakh_mdct}

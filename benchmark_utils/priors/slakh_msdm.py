@@ -7,14 +7,12 @@ paper's weakly supervised separation). The weights have no stable address, so th
 
 import functools
 import importlib.metadata
-from dataclasses import dataclass
 
 import torch
 
-from benchmark_utils.files.paths import how_to_name, user_path
-from benchmark_utils.files.weights import load_checkpoint
+from benchmark_utils.files.weights import UserFiles, load_checkpoint
 from benchmark_utils.metrics import STEMS
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like, frozen, rows_of_level
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, expand_like, freeze, rows_of_level
 from benchmark_utils.priors.slakh_gaussian import audio_schedule
 
 PACKAGE, VERSIONS = "audio-diffusion-pytorch", ("0.0.42", "0.0.43")
@@ -98,7 +96,7 @@ class StemNetworks(LoadedPrior):
         self.device = torch.device(device)
         self.event_shape = self.signal_shape = (len(STEMS), length)
         self.schedule = audio_schedule(sigma_max)
-        self.networks = [frozen(network.float(), self.device) for network in networks]
+        self.networks = [freeze(network.float(), self.device) for network in networks]
 
     def denoise_sigma(self, x, sigma):
         sigma = rows_of_level(sigma, x).to(x)
@@ -110,37 +108,16 @@ class StemNetworks(LoadedPrior):
         return ((SIGMA_DATA / scale) ** 2 * x + sigma * SIGMA_DATA / scale * output).clamp(-1, 1)
 
 
-@dataclass(frozen=True)
-class UserCheckpoints:
-    """Checkpoints at a path that the user names: one file for all stems, or a folder with one ``STEM.ckpt`` each."""
-
-    name: str
-    joint: bool
-
-    @property
-    def paths(self):
-        path = user_path(self.name)
-        return [] if path is None else [path] if self.joint else [path / f"{stem}.ckpt" for stem in STEMS]
+class StemCheckpoints(UserFiles):
+    """Checkpoints of the user: one file for all stems, or a folder with one ``STEM.ckpt`` each."""
 
     def require(self):
-        """Raise FileNotFoundError, saying what to do, if the package or a checkpoint is not on this machine."""
         require_package()
-        content = "the .ckpt file" if self.joint else f"a folder with {', '.join(f'{stem}.ckpt' for stem in STEMS)}"
-        missing = [path for path in self.paths if not path.is_file()]
-        if missing or not self.paths:
-            where = f"there is no file {missing[0]}" if missing else f"the weights of {self.name} are not known"
-            raise FileNotFoundError(
-                f"{where}: name {content} by {how_to_name(self.name)}; MSDM's authors list their checkpoints in "
-                "https://github.com/gladia-research-group/multi-source-diffusion-models"
-            )
-
-    def prepare(self):
-        self.require()
+        super().require()
 
     def load(self, length, sigma_max, device, architecture=ARCHITECTURE):
-        self.require()
-        n_stems = len(STEMS) // len(self.paths)
-        networks = [read_network(path, n_stems, architecture) for path in self.paths]
+        paths = self.prepare()
+        networks = [read_network(path, len(STEMS) // len(paths), architecture) for path in paths]
         return StemNetworks(networks, length, sigma_max, device)
 
 
@@ -151,7 +128,9 @@ def stem_networks(weights, length=2**18, sigma_max=20.0):
     return PriorSpec(family="audio", signal_shape=(len(STEMS), length), load=load, weights=weights)
 
 
-PRIORS = {
-    "slakh_msdm": functools.partial(stem_networks, UserCheckpoints("slakh_msdm", joint=True)),
-    "slakh_isdm": functools.partial(stem_networks, UserCheckpoints("slakh_isdm", joint=False)),
+GET = "get the checkpoints that https://github.com/gladia-research-group/multi-source-diffusion-models lists"
+WEIGHTS = {
+    "slakh_msdm": StemCheckpoints("slakh_msdm", f"{GET}, here one .ckpt file"),
+    "slakh_isdm": StemCheckpoints("slakh_isdm", f"{GET}, here a folder", tuple(f"{stem}.ckpt" for stem in STEMS)),
 }
+PRIORS = {name: functools.partial(stem_networks, weights) for name, weights in WEIGHTS.items()}

@@ -32,10 +32,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
-from benchmark_utils.priors.adm import ADM, FFHQ, IMAGENET
-from benchmark_utils.priors.base import PRECISIONS, LoadedPrior, Prior, PriorSpec
-from benchmark_utils.priors.edm_unet import EDMUNet
+from benchmark_utils.priors import PRECISIONS, Prior
+from benchmark_utils.priors.adm import FFHQ, IMAGENET, SHAPE
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec
+from benchmark_utils.priors.faces64 import EDMUNet
+from benchmark_utils.priors.networks import Network
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
+from benchmark_utils.schedule import NoiseSchedule
 from scripts import common
 
 TRUE_SIZE = {"ffhq256": ("ffhq", FFHQ), "imagenet256": ("imagenet", IMAGENET)}
@@ -54,15 +57,14 @@ NEEDS_GPU = "not measured: needs a GPU"
 LEVEL = 300
 
 
-class RandomWeights:
-    """New weights instead of a checkpoint's."""
-
-    def load_into(self, network):
-        network.to_empty(device="cpu")
-        torch.manual_seed(0)
-        for module in network.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+def random_adm(architecture, device):
+    """An ADM network with new weights instead of a checkpoint's."""
+    network = architecture.network().to_empty(device="cpu")
+    torch.manual_seed(0)
+    for module in network.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return Network(network, NoiseSchedule.linear(), device, SHAPE)
 
 
 class RandomPrior(Prior):
@@ -71,8 +73,7 @@ class RandomPrior(Prior):
     @property
     def spec(self):
         family, architecture = TRUE_SIZE[self.name]
-        load = functools.partial(ADM, architecture, RandomWeights())
-        return PriorSpec(family=family, signal_shape=ADM.signal_shape, load=load)
+        return PriorSpec(family=family, signal_shape=SHAPE, load=functools.partial(random_adm, architecture))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.utils import save_image
 
-from benchmark_utils.priors.edm_unet import EDMUNet
+from benchmark_utils.priors.faces64 import EDMUNet
 
 EVALUATED_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 

@@ -33,8 +33,7 @@ from safetensors.torch import save_file
 from torchvision.utils import save_image
 
 from benchmark_utils.metrics import lpips_network, psnr_score
-from benchmark_utils.priors.latent import latent_schedule, tiny_prior
-from benchmark_utils.priors.tiny_ldm import PATCH, tiny_autoencoder, tiny_unet
+from benchmark_utils.priors.latent import PATCH, latent_schedule, tiny_autoencoder, tiny_prior, tiny_unet
 from scripts.train.faces64 import load_images, to_range
 
 EVALUATED_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
