@@ -1,6 +1,7 @@
 """The inverse problem a solver sees: operator, noise model and measurement, never the true image."""
 
 import copy
+import re
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -8,10 +9,19 @@ from deepinv.physics import DecomposablePhysics, Inpainting, LinearPhysics, Phys
 
 from benchmark_utils.noise import GaussianNoise
 
-TASKS = (
-    "box half random sr4 sr16 gaussian_blur motion_blur jpeg2 phase_retrieval nonlinear_blur hdr denoising "
-    "colorization separation mixture gaussian"
-).split()
+CAPABILITIES = {
+    "differentiable": "A has a gradient",
+    "gaussian": "the noise is Gaussian",
+    "linear": "A is linear in the sampled variable",
+    "svd": "A has an SVD, whose V is square and orthonormal",
+    "mask": "A hides some values, keeps the others as they are, and y has the shape of x",
+    "idempotent": "A is not linear, but A(A(x)) = A(x) up to rounding: y is a signal and its own pseudo-inverse",
+    "closed_form": "the posterior is known",
+    "latent": "the sampled variable is a latent, which the prior decodes",
+    "linear_operator": "of a latent prior: A itself is linear",
+    "image": "signals are images (C, H, W)",
+    "separation": "signals are stems and A is their sum",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class InverseProblem:
     y : tensor (n, *measurement)
         Hidden entries of a masked measurement are exactly 0.
     task : str
-        One of ``TASKS``; with the prior's family it selects a solver's preset.
+        Any name; with the prior's family it selects a solver's preset.
     n_observed : int
         Number of observed scalars of one image.
     images : tuple of int
@@ -35,8 +45,7 @@ class InverseProblem:
     n_draws : int
         Rows of one image.
     capabilities : frozenset of str
-        Out of differentiable, linear, svd, mask, gaussian, closed_form, latent, linear_operator (of a latent
-        problem: A itself is linear), separation, image.
+        Names of ``CAPABILITIES``.
     pixel : InverseProblem or None
         For a latent prior: the same problem in signal space.
     """
@@ -50,10 +59,6 @@ class InverseProblem:
     n_draws: int = 1
     capabilities: frozenset = frozenset()
     pixel: "InverseProblem | None" = field(default=None, repr=False)
-
-    def __post_init__(self):
-        if self.task not in TASKS:
-            raise ValueError(f"unknown task {self.task!r}; known tasks: {', '.join(TASKS)}")
 
     def A(self, x):
         """Noise-free measurement of ``x`` (n, *signal)."""
@@ -107,8 +112,17 @@ class Decoded(Physics):
         return Decoded(self.operator.take(index), self.prior) if hasattr(self.operator, "take") else self
 
 
-def capabilities(operator, noise, prior, task):
-    """What solvers may rely on for this problem; ``prior`` is the unloaded handle."""
+def group_of(task):
+    """Name of a task's group in PRESETS, its strength replaced by ``*``: ``sr8`` is of ``sr*``, ``hdr`` of ``hdr*``."""
+    return re.sub(r"[\d.]*$", "*", task, count=1)
+
+
+def capabilities(operator, noise, prior):
+    """What solvers may rely on for this problem, names of ``CAPABILITIES``; ``prior`` is the unloaded handle.
+
+    An operator says by class attributes of these names that it is not ``differentiable``, that it is ``idempotent``,
+    or that it is made for the ``separation`` of stems.
+    """
     found = {"differentiable"} if getattr(operator, "differentiable", True) else set()
     if isinstance(noise, GaussianNoise):
         found.add("gaussian")
@@ -122,11 +136,13 @@ def capabilities(operator, noise, prior, task):
         found.add("linear")
         if isinstance(operator, DecomposablePhysics) and has_orthonormal_basis(operator, prior.signal_shape):
             found.add("svd")
-        if isinstance(operator, Inpainting):
+        if isinstance(operator, Inpainting) and ((operator.mask == 0) | (operator.mask == 1)).all():
             found.add("mask")
         if prior.closed_form and {"svd", "gaussian"} <= found:
             found.add("closed_form")
-    if task == "separation":
+    elif getattr(operator, "idempotent", False):
+        found.add("idempotent")
+    if getattr(operator, "separation", False):
         found.add("separation")
     if len(prior.signal_shape) == 3:
         found.add("image")
@@ -144,13 +160,13 @@ def has_orthonormal_basis(operator, signal_shape):
 
 
 def count_observed(operator, y):
-    """Number of observed scalars of one image: hidden entries of a mask do not count.
+    """Number of observed scalars of one image: the entries that a mask hides, where it is 0, do not count.
 
     Raises ValueError if the images of a mask do not all have the same number.
     """
     if not isinstance(operator, Inpainting):
         return y[0].numel()
-    counts = operator.mask.expand(y.shape).flatten(1).sum(1)
+    counts = (operator.mask != 0).expand(y.shape).flatten(1).sum(1)
     if (counts != counts[0]).any():
         raise ValueError(f"every image needs the same number of observed values, got {counts.tolist()}")
     return int(counts[0])

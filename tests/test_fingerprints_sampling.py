@@ -17,7 +17,6 @@ from helpers import draw, fingerprint_problem
 
 from benchmark_utils.conditioning import draw_conditional
 from benchmark_utils.particles import Particles
-from benchmark_utils.problem import TASKS
 from benchmark_utils.rng import RNG
 from datasets.gaussian import Dataset as GaussianDataset
 from objective import Objective
@@ -444,7 +443,7 @@ def test_a_diverging_solver_names_itself_and_the_image():
 def test_every_problem_has_a_preset(name):
     Solver = import_module(f"solvers.{name}").Solver
     for family in ("ffhq", "imagenet", "ffhq_latent", "audio", "mixture", "gaussian"):
-        for task in TASKS:
+        for task in ("box", "sr4", "jpeg2", "phase_retrieval", "separation", "mixture", "gaussian", "a_new_task"):
             solver = Solver.get_instance()
             solver.resolve_presets(family, task)
             assert all(getattr(solver, parameter) is not None for parameter in Solver.parameters)

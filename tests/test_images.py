@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark_utils.files import ffhq as ffhq_hub
 from benchmark_utils.files import images
 from benchmark_utils.files.paths import ASSETS, user_files_state
-from benchmark_utils.operators.hdr import HDR
+from datasets.ffhq_hdr import Dataset
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -44,10 +42,6 @@ def imagenet(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("IMAGENET_PATH", str(folder))
     return folder
-
-
-def dataset(prior, first=0, n_images=1):
-    return SimpleNamespace(prior=prior, first=first, n_images=n_images, noise_std=0.05)
 
 
 def test_thumbnails_are_read_exactly_and_by_position():
@@ -203,20 +197,20 @@ def hub(tmp_path, monkeypatch):
 def test_ffhq_is_fetched_from_the_hub(hub):
     files = sorted((SHARED / "ffhq256").glob("*.png"))[:20]  # numbers 0 to 19
     hub(files)
-    ffhq_hub.fetch()
+    images.fetch_ffhq()
     paths, fit = images.find_ffhq(18, 2, 256)
     assert [path.name for path in paths] == ["00018.png", "00019.png"]
     assert np.array_equal(np.asarray(fit(paths[1], 256)), np.asarray(Image.open(files[19])))
     hub(files[::-1])
-    ffhq_hub.fetch()  # they are there: nothing is fetched
+    images.fetch_ffhq()  # they are there: nothing is fetched
 
 
 @pytest.mark.skipif(not (SHARED / "ffhq256").is_dir(), reason="needs ../shared/data/ffhq256")
 def test_other_images_from_the_hub_are_refused(hub):
     hub(sorted((SHARED / "ffhq256").glob("*.png"))[1:4])
     with pytest.raises(ValueError, match="row 0 of .* is not FFHQ image 00000.png"):
-        ffhq_hub.fetch()
-    assert not ffhq_hub.downloaded_folder().exists()
+        images.fetch_ffhq()
+    assert not images.downloaded_folder().exists()
 
 
 def test_without_a_network_the_remedy_is_named(hub, monkeypatch):
@@ -225,7 +219,7 @@ def test_without_a_network_the_remedy_is_named(hub, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     with pytest.raises(ConnectionError, match="merkol/ffhq-256.*FFHQ_PATH"):
-        ffhq_hub.fetch()
+        images.fetch_ffhq()
 
 
 @pytest.mark.skipif(not (SHARED / "imagenet256").is_dir(), reason="needs ../shared/data/imagenet256")
@@ -240,7 +234,7 @@ def test_real_imagenet_files():
 
 def test_missing_folder_is_skipped_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("FFHQ_PATH", str(tmp_path / "nowhere"))
-    data = images.ffhq_data(dataset("ffhq256"), lambda shape: HDR(), task="hdr")
+    data = Dataset.get_instance(prior="ffhq256", n_images=1).get_data()
     assert set(data) == {"missing"}
     assert "nowhere" in data["missing"] and "FFHQ_PATH" in data["missing"] and "data_paths" in data["missing"]
 
@@ -249,7 +243,7 @@ def test_missing_weights_are_skipped_with_the_remedy(ffhq, tmp_path, monkeypatch
     picture(256, 256).save(ffhq / "00000.png")
     monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path / "empty"))
     monkeypatch.delenv("FFHQ256_PATH", raising=False)
-    data = images.ffhq_data(dataset("ffhq256"), lambda shape: HDR(), task="hdr")
+    data = Dataset.get_instance(prior="ffhq256", n_images=1).get_data()
     assert set(data) == {"missing"}
     assert "benchopt prepare" in data["missing"] and "FFHQ256_PATH" in data["missing"]
 
@@ -260,7 +254,7 @@ def test_data_of_an_image_task(ffhq, tmp_path, monkeypatch):
     weights = tmp_path / "weights.safetensors"
     weights.touch()  # empty: whoever reads it fails
     monkeypatch.setenv("FFHQ256_PATH", str(weights))
-    data = images.ffhq_data(dataset("ffhq256", first=1, n_images=2), lambda shape: HDR(), task="hdr")
+    data = Dataset.get_instance(prior="ffhq256", first=1, n_images=2).get_data()
     assert data["x_true"].shape == (2, 3, 256, 256)
     assert data["images"] == (1, 2) and data["files"] == ("00001.png", "00002.png")
     assert data["prior"].name == "ffhq256" and data["n_samples"] == 1
@@ -268,7 +262,7 @@ def test_data_of_an_image_task(ffhq, tmp_path, monkeypatch):
 
 def test_prior_of_other_signals_is_refused():
     with pytest.raises(ValueError, match="prior of square RGB images"):
-        images.ffhq_data(dataset("gaussian"), lambda shape: HDR(), task="hdr")
+        Dataset.get_instance(prior="gaussian", n_images=1).get_data()
 
 
 @pytest.mark.parametrize("place", [".", "Track01900/stems"])

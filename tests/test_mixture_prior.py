@@ -271,7 +271,7 @@ def test_faces64_mfa_denoiser_is_the_posterior_mean_under_denoising(faces, photo
     """Two derivations of one number: Woodbury in :meth:`denoise_sigma`, spectral coordinates in the posterior."""
     x = photographs[:2] + 0.5 * random_normal(2, 3, 64, 64)
     noise, handle = GaussianNoise(0.5), Prior("faces64_mfa")
-    found = capabilities(Denoising(), noise, handle, "denoising")
+    found = capabilities(Denoising(), noise, handle)
     problem = InverseProblem(Denoising(), noise, x, "denoising", x[0].numel(), (0, 1), capabilities=found)
     posterior = faces.posterior(problem)
     torch.testing.assert_close(faces.denoise_sigma(x, 0.5), posterior.mean, rtol=0, atol=1e-9)

@@ -12,6 +12,7 @@ from PIL import Image
 from benchmark_utils.operators.separable import orthonormal_dct
 
 CODECS = ("real", "soft")
+QUALITY = 2
 
 # ITU-T T.81, annex K, tables K.1 (luminance) and K.2 (chrominance): rows are vertical frequencies
 LUMINANCE = (
@@ -39,16 +40,16 @@ RGB_TO_YCBCR = (
 )
 
 
-def jpeg(quality, codec="real"):
+def jpeg(quality=QUALITY, codec="real"):
     """JPEG of images (n, 3, H, W) in [-1, 1]: :class:`JPEG` for ``codec="real"``, :class:`SoftJPEG` for ``"soft"``.
 
-    Raises ValueError for another codec or a quality outside 1..100.
+    Raises ValueError for another codec or a quality that is no whole number of 1..100.
     """
     if codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}; known: {', '.join(CODECS)}")
-    if not 1 <= quality <= 100:
+    if quality not in range(1, 101):
         raise ValueError(f"the JPEG quality must lie in 1..100, got {quality}")
-    return {"real": JPEG, "soft": SoftJPEG}[codec](quality)
+    return {"real": JPEG, "soft": SoftJPEG}[codec](int(quality))
 
 
 class JPEG(Physics):
@@ -61,6 +62,8 @@ class JPEG(Physics):
     true image is not 1 but, at quality 2 and sigma 0.05, 1.6 on average over eight FFHQ images of 256 px and 2.1
     over sixteen of 64 px.
     """
+
+    idempotent = True
 
     def __init__(self, quality):
         super().__init__()
@@ -92,6 +95,8 @@ class SoftJPEG(Physics):
     a file are: at quality 2 the steps are 250 to 3025 here and 250 to 255 in a file, which keeps more.
     (n, 3, H, W) -> (n, 3, H, W), H and W multiples of 16.
     """
+
+    idempotent = True
 
     def __init__(self, quality):
         super().__init__()
