@@ -1,7 +1,9 @@
 """Reading images: the folders users have, the exact pixels, and a clear word for each bad file."""
 
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -263,6 +265,83 @@ def test_data_of_an_image_task(ffhq, tmp_path, monkeypatch):
 def test_prior_of_other_signals_is_refused():
     with pytest.raises(ValueError, match="prior of square RGB images"):
         Dataset.get_instance(prior="gaussian", n_images=1).get_data()
+
+
+def pipeline_handle(size):
+    """A prior of square images that is not shipped."""
+    weights = SimpleNamespace(require=lambda: None)
+    return SimpleNamespace(name="pipeline", signal_shape=(3, size, size), weights=weights)
+
+
+def test_a_64_px_prior_of_the_user_reads_the_named_folder(ffhq, monkeypatch):
+    picture(256, 256).save(ffhq / "mine.png")
+    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    data = Dataset.get_instance(n_images=1).get_data()
+    assert data["files"] == ("mine.png",)
+    expected = picture(256, 256).resize((64, 64), Image.Resampling.LANCZOS)
+    assert np.array_equal(pixels(data["x_true"])[0], np.asarray(expected))
+
+
+def test_without_a_folder_a_64_px_prior_reads_the_thumbnails(monkeypatch):
+    monkeypatch.delenv("FFHQ_PATH", raising=False)
+    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    assert Dataset.get_instance(n_images=1, first=20).get_data()["files"] == ("00025.png",)
+
+
+@pytest.mark.parametrize("prior", ["faces64", "faces64_mfa", "faces64_latent"])
+def test_embedded_priors_say_that_they_read_the_shipped_faces(ffhq, prior):
+    picture(256, 256).save(ffhq / "mine.png")
+    with pytest.warns(UserWarning, match="embedded priors read the shipped faces.*not your folder"):
+        data = Dataset.get_instance(prior=prior, n_images=1, first=20).get_data()
+    assert data["files"] == ("00025.png",)
+
+
+def test_a_face_is_upright_as_its_exif_says(ffhq):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turned by 90 degrees
+    picture(256, 256).transpose(Image.Transpose.ROTATE_90).save(ffhq / "00000.png", exif=exif)
+    paths, fit = images.find_ffhq(0, 1, 256)
+    assert np.array_equal(pixels(images.stack_images(paths, 256, fit))[0], np.asarray(picture(256, 256)))
+
+
+def test_names_that_begin_with_a_dot_are_no_images(ffhq):
+    (ffhq / ".ipynb_checkpoints").mkdir()
+    for name in (".ipynb_checkpoints/00000-checkpoint.png", "._00000.png", "00000.png"):
+        picture(256, 256).save(ffhq / name)
+    assert [path.name for path in images.image_files(ffhq)] == ["00000.png"]
+
+
+def test_linked_folders_are_read_once(ffhq, tmp_path):
+    elsewhere = tmp_path / "disk"
+    elsewhere.mkdir()
+    picture(256, 256).save(elsewhere / "00001.png")
+    picture(256, 256).save(ffhq / "00000.png")
+    (ffhq / "part").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(ffhq)
+    assert [path.name for path in images.image_files(ffhq)] == ["00000.png", "00001.png"]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "tiff", "bmp", "BMP"])
+def test_other_lossless_formats_are_read(ffhq, suffix):
+    picture(256, 256).save(ffhq / f"00000.{suffix}")
+    paths, fit = images.find_ffhq(0, 1, 256)
+    assert np.array_equal(pixels(images.stack_images(paths, 256, fit))[0], np.asarray(picture(256, 256)))
+
+
+def test_a_folder_of_other_files_says_which_are_read(ffhq):
+    (ffhq / "00000.gif").touch()
+    with pytest.raises(ValueError, match="png jpg jpeg webp tif tiff bmp.* has 0"):
+        images.find_ffhq(0, 1, 256)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
+def test_the_offer_to_convert_a_picture_works(ffhq, mode):
+    path = ffhq / "00000.png"
+    picture(256, 256).convert(mode).save(path)
+    with pytest.raises(ValueError, match=f"is {mode}, but an RGB image is needed") as refused:
+        images.shrink_square(path, 256)
+    exec(re.search(r'python -c "(.*)"`', str(refused.value))[1])
+    assert images.shrink_square(path, 256).mode == "RGB"
 
 
 @pytest.mark.parametrize("place", [".", "Track01900/stems"])

@@ -58,9 +58,8 @@ def test_a_dataset_states_only_what_is_its_own(name):
     assert len(Path(module.__file__).read_text().splitlines()) <= 20
     own = {attribute for attribute in vars(module.Dataset) if not attribute.startswith("_")}
     assert own <= {"name", "task", "parameters", "test_config"}
-    assert module.Dataset.name == name and name.endswith(
-        next(key for key in TASKS if TASKS[key] is module.Dataset.task)
-    )
+    assert module.Dataset.name == name
+    assert module.Dataset.task is TASKS[name.partition("_")[2]]
 
 
 def test_benchopt_finds_the_parameters_of_the_shared_base():
@@ -174,8 +173,8 @@ def test_the_name_of_a_task_decides_nothing_in_the_objective(dataset):
     found = [stored(data | {"task": task}) for task in (data["task"], "looking_glass")]
     assert found[0].keys() == found[1].keys() and np.array_equal(found[0]["truth"], found[1]["truth"])
     assert found[1]["observation"].shape == found[0]["observation"].shape
-    if dataset.name == "ffhq_phase_retrieval":  # moduli have a few large values: only on their own scale are they seen
-        assert 20 < found[1]["observation"].mean() < 200
+    # the noise of y belongs to the name, the scale of its picture does not
+    assert abs(found[0]["observation"].mean() - found[1]["observation"].mean()) < 2
 
 
 def test_tf32_is_refused_where_an_operator_has_convolutions():
