@@ -134,7 +134,7 @@ def capabilities(operator, noise, prior):
                 found.add("closed_form")
     elif isinstance(operator, LinearPhysics):
         found.add("linear")
-        if isinstance(operator, DecomposablePhysics) and has_orthonormal_basis(operator, prior.signal_shape):
+        if isinstance(operator, DecomposablePhysics) and has_svd(operator, prior.signal_shape):
             found.add("svd")
         if isinstance(operator, Inpainting) and ((operator.mask == 0) | (operator.mask == 1)).all():
             found.add("mask")
@@ -149,8 +149,13 @@ def capabilities(operator, noise, prior):
     return frozenset(found)
 
 
-def has_orthonormal_basis(operator, signal_shape):
-    """Whether ``V`` of a deepinv SVD is square and orthonormal, checked on a random vector (float64)."""
+def has_svd(operator, signal_shape):
+    """Whether a deepinv SVD has a square orthonormal ``V``, checked on a random vector, and values of 0 or more.
+
+    Solvers take what is not above 0 for the null space, which the negative values of a mask are not.
+    """
+    if operator.mask.is_complex() or (operator.mask < 0).any():
+        return False
     operator = copy.deepcopy(operator).double()
     n_rows = max(1, operator.mask.shape[0] if operator.mask.ndim > len(signal_shape) else 1)
     x = torch.randn(n_rows, *signal_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

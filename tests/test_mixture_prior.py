@@ -13,7 +13,7 @@ from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.super_resolution import BlockAverage
 from benchmark_utils.priors.base import Prior
 from benchmark_utils.priors.mixture import FactorAnalyserMixture, faces64_mfa, gaussian, gaussian_mixture
-from benchmark_utils.problem import InverseProblem, capabilities, has_orthonormal_basis
+from benchmark_utils.problem import InverseProblem, capabilities, has_svd
 from benchmark_utils.rng import RNG
 
 FACES = "faces64/faces64_mfa.safetensors"
@@ -90,7 +90,7 @@ def measured_problem(prior, operator, std, n=2, n_draws=1):
     operator = operator.double()
     y = operator.A(x)
     y = y + std * random_normal(*y.shape, seed=6) * (operator.mask if isinstance(operator, Inpainting) else 1)
-    assert has_orthonormal_basis(operator, prior.signal_shape)
+    assert has_svd(operator, prior.signal_shape)
     found = frozenset({"linear", "svd", "gaussian"})
     problem = InverseProblem(operator, noise, y, "mixture", y[0].numel(), tuple(range(n)), capabilities=found)
     return problem.with_draws(n_draws)
