@@ -86,7 +86,7 @@ def test_one_step_of_psld_is_the_formula():
     (problem, handle), _ = mask_views()
     prior = handle.load("cpu")
     z = draw(PSLD, problem, handle, 1, n_steps=1, omega=0.15, gamma=0.05, eta=0.0)[:, 0]
-    start = RNG(0, "sampler", "random", (0, 1, 2), dtype=torch.float64).normal(8)
+    start = RNG(0, "sampler", "random", (0, 1, 2), dtype=torch.float64).randn(8)
     with torch.enable_grad():
         z_t = start.requires_grad_()
         z_0 = prior.denoise(z_t, 1000)

@@ -40,5 +40,5 @@ def test_consecutive_requests_never_repeat_numbers():
 def test_particles_belong_to_an_image_and_the_shared_stream_to_nobody():
     both = RNG(0, "sampler", "box", [7, 7, 8, 8], [0, 1, 0, 1])
     alone = RNG(0, "sampler", "box", [8, 8], [0, 1])
-    torch.testing.assert_close(both.particles(3).normal(2)[3:], alone.particles(3).normal(2), rtol=0, atol=0)
+    torch.testing.assert_close(both.particles(3).randn(2)[3:], alone.particles(3).randn(2), rtol=0, atol=0)
     assert both.shared.integers(1 << 30) == alone.shared.integers(1 << 30)
