@@ -4,9 +4,9 @@ Data contract: what a dataset returns
 -------------------------------------
 x_true : tensor (n, *signal), values in [-1, 1] for images
 operator : deepinv.physics.Physics acting on (n, *signal); if it has a method ``measure``, that one makes the data
-    and ``A`` is the forward map of the likelihood (JPEG)
+    and ``A`` is the forward map of the likelihood (JPEG); if it has ``picture(y, noise)``, that one is shown
 noise : noise model (``benchmark_utils.problem``)
-task : str, one of ``benchmark_utils.problem.TASKS``
+task : str, any name; with the prior's family it selects the solvers' presets
 prior : Prior handle (``benchmark_utils.priors``), nothing loaded
 metrics : names from ``benchmark_utils.metrics.METRICS``, headline first
 images : tuple of n image numbers; an image's number seeds its measurement and its samples
@@ -37,6 +37,7 @@ from dataclasses import replace
 import torch
 from benchopt import BaseObjective
 from deepinv.physics import Inpainting
+from torch.nn import Conv2d
 
 from benchmark_utils.attempts import forget_attempt, record_attempt
 from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
@@ -75,13 +76,13 @@ class Objective(BaseObjective):
     ]
     test_config = {"dataset": {"name": "ffhq_inpainting"}}
 
-    def skip(self, missing=None, metrics=(), prior=None, task=None, **_):
+    def skip(self, missing=None, metrics=(), prior=None, operator=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
         if missing is None and (self.precision not in (None, "float32") or self.compile) and prior.closed_form:
             missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
-        if missing is None and self.precision == "tf32" and task == "nonlinear_blur":
-            missing = "tf32 would reach the convolutions of the nonlinear blur itself; use float32 or bfloat16"
+        if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):
+            missing = f"tf32 would reach the convolutions of {type(operator).__name__} too; use float32 or bfloat16"
         return missing is not None, missing
 
     def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None):
@@ -100,8 +101,8 @@ class Objective(BaseObjective):
             measure = getattr(operator, "measure", operator.A)
             y = noise.sample(measure(x_true.double()), stream)
         if isinstance(operator, Inpainting):
-            y = y * operator.mask  # hidden pixels carry no noise
-        found = capabilities(operator, noise, prior, task)
+            y = y * (operator.mask != 0)  # hidden pixels carry no noise
+        found = capabilities(operator, noise, prior)
         m = count_observed(operator, y)
         self.problem = InverseProblem(operator, noise, y, task, m, tuple(images), capabilities=found)
 
@@ -193,7 +194,7 @@ class Objective(BaseObjective):
         return kept
 
     def _kept(self, samples):
-        if self.problem.task == "separation":
+        if "separation" in self.problem.capabilities:
             from benchmark_utils.results.players import kept  # imports soundfile, which only audio needs
 
             first = self.groups[0]
@@ -201,8 +202,8 @@ class Objective(BaseObjective):
         if "image" not in self.problem.capabilities:
             return None
         observation = self.problem.y
-        if self.problem.task == "phase_retrieval":
-            observation = spectrum_picture(observation, self.problem.noise.std)
+        if hasattr(self.problem.operator, "picture"):
+            observation = self.problem.operator.picture(observation, self.problem.noise)
         pictures = {"truth": self.x_true, "observation": observation, "sample": samples[:, 0]}
         kept = {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
         if self.draws_per_image > 1:
@@ -237,12 +238,6 @@ class Objective(BaseObjective):
 def joined(parts):
     """Parts (k, ..., length) of one signal as (..., k length)."""
     return torch.cat(list(parts), -1)
-
-
-def spectrum_picture(moduli, noise_std):
-    """Moduli (n, C, H, W) on a logarithmic scale in units of the noise, each image scaled to [-1, 1]."""
-    logarithm = (moduli.clamp(min=0) / noise_std).log1p()
-    return 2 * logarithm / logarithm.amax((1, 2, 3), keepdim=True) - 1
 
 
 def to_uint8(batch):

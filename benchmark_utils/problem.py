@@ -140,10 +140,11 @@ def group_of(task):
     return re.sub(r"[\d.]*$", "*", task, count=1)
 
 
-def capabilities(operator, noise, prior, task):
+def capabilities(operator, noise, prior):
     """What solvers may rely on for this problem, names of ``CAPABILITIES``; ``prior`` is the unloaded handle.
 
-    An operator says by class attributes of these names that it is not ``differentiable``, or that it is ``idempotent``.
+    An operator says by class attributes of these names that it is not ``differentiable``, that it is ``idempotent``,
+    or that it is made for the ``separation`` of stems.
     """
     found = {"differentiable"} if getattr(operator, "differentiable", True) else set()
     if isinstance(noise, GaussianNoise):
@@ -156,23 +157,28 @@ def capabilities(operator, noise, prior, task):
                 found.add("closed_form")
     elif isinstance(operator, LinearPhysics):
         found.add("linear")
-        if isinstance(operator, DecomposablePhysics) and has_orthonormal_basis(operator, prior.signal_shape):
+        if isinstance(operator, DecomposablePhysics) and has_svd(operator, prior.signal_shape):
             found.add("svd")
-        if isinstance(operator, Inpainting):
+        if isinstance(operator, Inpainting) and ((operator.mask == 0) | (operator.mask == 1)).all():
             found.add("mask")
         if prior.closed_form and {"svd", "gaussian"} <= found:
             found.add("closed_form")
     elif getattr(operator, "idempotent", False):
         found.add("idempotent")
-    if task == "separation":
+    if getattr(operator, "separation", False):
         found.add("separation")
     if len(prior.signal_shape) == 3:
         found.add("image")
     return frozenset(found)
 
 
-def has_orthonormal_basis(operator, signal_shape):
-    """Whether ``V`` of a deepinv SVD is square and orthonormal, checked on a random vector (float64)."""
+def has_svd(operator, signal_shape):
+    """Whether a deepinv SVD has a square orthonormal ``V``, checked on a random vector, and values of 0 or more.
+
+    Solvers take what is not above 0 for the null space, which the negative values of a mask are not.
+    """
+    if operator.mask.is_complex() or (operator.mask < 0).any():
+        return False
     operator = copy.deepcopy(operator).double()
     n_rows = max(1, operator.mask.shape[0] if operator.mask.ndim > len(signal_shape) else 1)
     x = torch.randn(n_rows, *signal_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -182,13 +188,13 @@ def has_orthonormal_basis(operator, signal_shape):
 
 
 def count_observed(operator, y):
-    """Number of observed scalars of one image: hidden entries of a mask do not count.
+    """Number of observed scalars of one image: the entries that a mask hides, where it is 0, do not count.
 
     Raises ValueError if the images of a mask do not all have the same number.
     """
     if not isinstance(operator, Inpainting):
         return y[0].numel()
-    counts = operator.mask.expand(y.shape).flatten(1).sum(1)
+    counts = (operator.mask != 0).expand(y.shape).flatten(1).sum(1)
     if (counts != counts[0]).any():
         raise ValueError(f"every image needs the same number of observed values, got {counts.tolist()}")
     return int(counts[0])

@@ -1,22 +1,9 @@
-from benchopt import BaseDataset
-
-from benchmark_utils.files.images import ffhq_data, prepare_ffhq
-from benchmark_utils.operators.hdr import HDR
+from benchmark_utils.tasks import FFHQ, TASKS
 
 
-class Dataset(BaseDataset):
+class Dataset(FFHQ):
     """FFHQ faces of twice the contrast that the sensor can take."""
 
     name = "ffhq_hdr"
-    parameters = {
-        "prior": ["faces64"],
-        "first": [0],
-        "n_images": [4],
-        "noise_std": [0.05],
-    }
-
-    def prepare(self):
-        prepare_ffhq(self)
-
-    def get_data(self):
-        return ffhq_data(self, lambda shape: HDR(), task="hdr")
+    task = TASKS["hdr"]
+    parameters = FFHQ.parameters | task.parameters

@@ -1,23 +1,12 @@
-from benchopt import BaseDataset
-
-from benchmark_utils.files.images import ffhq_data, prepare_ffhq
-from benchmark_utils.operators.jpeg import jpeg
+from benchmark_utils.tasks import FFHQ, TASKS
 
 
-class Dataset(BaseDataset):
-    """FFHQ faces in JPEG files of quality 2; ``codec="soft"`` is the papers' differentiable codec for the data too."""
+class Dataset(FFHQ):
+    """FFHQ faces in JPEG files of quality 2, or ``quality``; ``codec="soft"`` is the papers' soft codec.
+
+    Another quality is another task: 10 is ``jpeg10``.
+    """
 
     name = "ffhq_jpeg"
-    parameters = {
-        "codec": ["real"],
-        "prior": ["faces64"],
-        "first": [0],
-        "n_images": [4],
-        "noise_std": [0.05],
-    }
-
-    def prepare(self):
-        prepare_ffhq(self)
-
-    def get_data(self):
-        return ffhq_data(self, lambda shape: jpeg(2, self.codec), task="jpeg2")
+    task = TASKS["jpeg"]
+    parameters = FFHQ.parameters | task.parameters

@@ -1,22 +1,9 @@
-from benchopt import BaseDataset
-
-from benchmark_utils.files.images import ffhq_data, prepare_ffhq
-from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
+from benchmark_utils.tasks import FFHQ, TASKS
 
 
-class Dataset(BaseDataset):
+class Dataset(FFHQ):
     """Moduli of the Fourier transforms of FFHQ faces; four samples per image, since many miss the right phase."""
 
     name = "ffhq_phase_retrieval"
-    parameters = {
-        "prior": ["faces64"],
-        "first": [0],
-        "n_images": [4],
-        "noise_std": [0.05],
-    }
-
-    def prepare(self):
-        prepare_ffhq(self)
-
-    def get_data(self):
-        return ffhq_data(self, lambda shape: PhaseRetrieval(), task="phase_retrieval", n_samples=4)
+    task = TASKS["phase_retrieval"]
+    parameters = FFHQ.parameters | task.parameters

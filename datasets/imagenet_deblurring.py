@@ -1,29 +1,14 @@
-from benchopt import BaseDataset
-
-from benchmark_utils.files.images import imagenet_data, prepare_imagenet
-from benchmark_utils.operators.blur import blur
+from benchmark_utils.tasks import TASKS, ImageNet
 
 
-class Dataset(BaseDataset):
+class Dataset(ImageNet):
     """Blurred ImageNet images; ``blur`` may also be ``"gaussian_reflect"`` or ``"nonlinear"`` (needs its network).
 
+    ``blur_std`` is the standard deviation of the Gaussian kernel in pixels of a 256-px image, 3 unless set; it scales
+    with the resolution, and 2 is the task ``gaussian_blur2``.
     ``poisson_rate``, if set, replaces the Gaussian noise by photon counts (0.05 in the MGDM paper).
     """
 
     name = "imagenet_deblurring"
-    parameters = {
-        "blur": ["gaussian", "motion"],
-        "prior": ["imagenet256"],
-        "first": [0],
-        "n_images": [4],
-        "noise_std": [0.05],
-        "poisson_rate": [None],
-    }
-
-    def prepare(self):
-        prepare_imagenet(self)
-
-    def get_data(self):
-        images = range(self.first, self.first + self.n_images)
-        task = f"{self.blur.removesuffix('_reflect')}_blur"
-        return imagenet_data(self, lambda shape: blur(self.blur, shape, images), task=task)
+    task = TASKS["deblurring"]
+    parameters = ImageNet.parameters | task.parameters

@@ -1,23 +1,12 @@
-from benchopt import BaseDataset
-
-from benchmark_utils.files.images import imagenet_data, prepare_imagenet
-from benchmark_utils.operators.jpeg import jpeg
+from benchmark_utils.tasks import TASKS, ImageNet
 
 
-class Dataset(BaseDataset):
-    """ImageNet images in JPEG files of quality 2; ``codec="soft"`` has the papers' soft codec for the data."""
+class Dataset(ImageNet):
+    """ImageNet images in JPEG files of quality 2, or ``quality``; ``codec="soft"`` is the papers' soft codec.
+
+    Another quality is another task: 10 is ``jpeg10``.
+    """
 
     name = "imagenet_jpeg"
-    parameters = {
-        "codec": ["real"],
-        "prior": ["imagenet256"],
-        "first": [0],
-        "n_images": [4],
-        "noise_std": [0.05],
-    }
-
-    def prepare(self):
-        prepare_imagenet(self)
-
-    def get_data(self):
-        return imagenet_data(self, lambda shape: jpeg(2, self.codec), task="jpeg2")
+    task = TASKS["jpeg"]
+    parameters = ImageNet.parameters | task.parameters

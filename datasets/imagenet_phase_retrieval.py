@@ -1,22 +1,9 @@
-from benchopt import BaseDataset
-
-from benchmark_utils.files.images import imagenet_data, prepare_imagenet
-from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
+from benchmark_utils.tasks import TASKS, ImageNet
 
 
-class Dataset(BaseDataset):
+class Dataset(ImageNet):
     """Moduli of the Fourier transforms of ImageNet images; four samples per image, since many miss the right phase."""
 
     name = "imagenet_phase_retrieval"
-    parameters = {
-        "prior": ["imagenet256"],
-        "first": [0],
-        "n_images": [4],
-        "noise_std": [0.05],
-    }
-
-    def prepare(self):
-        prepare_imagenet(self)
-
-    def get_data(self):
-        return imagenet_data(self, lambda shape: PhaseRetrieval(), task="phase_retrieval", n_samples=4)
+    task = TASKS["phase_retrieval"]
+    parameters = ImageNet.parameters | task.parameters

@@ -1,6 +1,16 @@
+import torch
 from benchopt import BaseDataset
 
-from benchmark_utils.files.slakh import separation_data
+from benchmark_utils.files.slakh import number_range, read_tracks
+from benchmark_utils.metrics import STEMS
+from benchmark_utils.noise import NoNoise
+from benchmark_utils.operators.stem_sum import StemSum
+from benchmark_utils.priors import Prior
+from benchmark_utils.priors.slakh_gaussian import SIGMA_MIN
+from benchmark_utils.rng import stream_seed
+
+AUDIO_METRICS = ("si_sdri_all", *(f"si_sdri_{stem}" for stem in STEMS), "si_sdri_active", "data_consistency_db")
+LIKELIHOOD_STD = 1e-4
 
 
 class Dataset(BaseDataset):
@@ -27,4 +37,51 @@ class Dataset(BaseDataset):
     requirements = ["pip::soundfile", "pip::soxr", "pip::pyyaml"]
 
     def get_data(self):
-        return separation_data(self)
+        """One row of the problem per chunk, scored together per track."""
+        prior = audio_prior(self.prior, self.chunk_length, self.sigma_max)
+        try:
+            prior.weights.require()
+            if self.tracks == "prior":
+                tracks = draw_tracks(prior, self.chunks)
+            else:
+                tracks = read_tracks(self.tracks, self.chunk_length, self.chunks)
+        except FileNotFoundError as error:
+            return {"missing": str(error)}
+        rows = [(number, chunk) for number, _, _, chunks in tracks for chunk in chunks]
+        groups = {number: [i for i, row in enumerate(rows) if row[0] == number] for number, *_ in tracks}
+        return {
+            "x_true": torch.cat([audio for _, _, audio, _ in tracks]),
+            "operator": StemSum(),
+            "noise": NoNoise(LIKELIHOOD_STD),
+            "task": "separation",
+            "prior": prior,
+            "metrics": AUDIO_METRICS,
+            "images": tuple(1000 * number + chunk for number, chunk in rows),
+            "files": tuple(name for _, name, _, _ in tracks),
+            "n_samples": 1,
+            "groups": tuple(groups.values()),
+        }
+
+
+def draw_tracks(prior, chunks):
+    """Tracks of one chunk each that are draws of a closed-form prior, as ``read_tracks`` has them."""
+    if not prior.closed_form:
+        raise ValueError(f"tracks=prior draws the truth, which prior={prior.name} cannot: use a closed-form prior")
+    loaded = prior.load("cpu")
+    numbers = number_range(0 if chunks is None else chunks, "chunks")
+    seeds = {number: stream_seed(0, "truth", prior.name, number) for number in numbers}
+    return [
+        (number, f"draw {number}", loaded.sample(1, torch.Generator().manual_seed(seed)), [0])
+        for number, seed in seeds.items()
+    ]
+
+
+def audio_prior(name, length, sigma_max):
+    """Handle of a prior of four stems; raises ValueError for another one, a length below 1 or too low a sigma_max."""
+    if Prior(name).family != "audio":
+        raise ValueError(f"prior={name} is no prior of four stems: use slakh_gaussian, slakh_msdm or slakh_isdm")
+    if length < 1:
+        raise ValueError(f"chunk_length must be 1 or more, got {length}")
+    if sigma_max <= SIGMA_MIN:
+        raise ValueError(f"sigma_max must be above {SIGMA_MIN}, got {sigma_max}")
+    return Prior(name, (("length", length), ("sigma_max", float(sigma_max))))

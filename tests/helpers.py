@@ -39,7 +39,7 @@ def fingerprint_problem(noise_std=0.2):
         GaussianNoise(noise_std),
     )
     y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
-    found = capabilities(operator, noise, prior, "gaussian")
+    found = capabilities(operator, noise, prior)
     return InverseProblem(operator, noise, y, "gaussian", 2, (0,), capabilities=found), prior
 
 

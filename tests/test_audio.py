@@ -64,7 +64,7 @@ class Handle:
 def separation(prior, x, std=1e-4):
     """The problem of the sum of stems x (n, 4, length), without noise."""
     operator, noise = StemSum(), NoNoise(std)
-    found = capabilities(operator, noise, prior, "separation")
+    found = capabilities(operator, noise, prior)
     y = x.sum(1, keepdim=True)
     return InverseProblem(operator, noise, y, "separation", y.shape[2], tuple(range(len(y))), capabilities=found)
 

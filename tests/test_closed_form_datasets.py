@@ -231,5 +231,5 @@ def test_bad_mixture_parameters_are_named(parameters, message):
 
 
 def test_bad_gaussian_parameters_are_named():
-    with pytest.raises(ValueError, match="dim must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="needs a dim .signal_dim. of 2 or more, got 1"):
         Gaussian.get_instance(dim=1).get_data()

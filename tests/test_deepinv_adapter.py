@@ -24,7 +24,7 @@ def problem_of(task, x):
     y = operator.A(x)
     noisy = y + 0.05 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = noisy * operator.mask if task == "half" else noisy
-    found = capabilities(operator, noise, PRIOR, task)
+    found = capabilities(operator, noise, PRIOR)
     return InverseProblem(operator, noise, y, task, count_observed(operator, y), tuple(range(len(x))), 1, found)
 
 

@@ -145,7 +145,7 @@ def masked_problem(noise_std, correlation):
     prior = Prior("gaussian", (("dim", 3), ("correlation", correlation)))
     operator = Inpainting(img_size=(3,), mask=torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
     noise, y = GaussianNoise(noise_std), torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
-    found = capabilities(operator, noise, prior, "random")
+    found = capabilities(operator, noise, prior)
     return InverseProblem(operator, noise, y, "random", 2, (0,), capabilities=found), prior
 
 
@@ -221,7 +221,7 @@ def test_pgdm_takes_the_decoded_jpeg_as_pseudo_inverse():
     y = torch.tensor([[1.0, 0.5, -0.3]], dtype=torch.float64)
     operator = Physics(A=lambda x: x)
     operator.idempotent = True
-    found = capabilities(operator, noise, prior, "jpeg2")
+    found = capabilities(operator, noise, prior)
     problem = InverseProblem(operator, noise, y, "jpeg2", 3, (0,), capabilities=found)
     assert not solver("pgdm").get_instance().skip(problem=problem, prior=prior)[0]
     assert torch.allclose(draw(solver("pgdm"), problem, prior, 5)[0], y, atol=1e-3)
@@ -233,7 +233,7 @@ def test_pgdm_is_stable_under_a_wide_prior_with_the_reddiff_weight_only():
     prior, noise = Prior("gaussian", (("dim", d), ("correlation", 0.9999))), GaussianNoise(0.05)
     operator = diagonal_operator(*[1.0] * (d // 2), *[0.0] * (d // 2))
     y = operator.A(prior.load().sample(1, torch.Generator().manual_seed(0)))  # noiseless: the misfit ends below 1
-    found = capabilities(operator, noise, prior, "gaussian")
+    found = capabilities(operator, noise, prior)
     problem = InverseProblem(operator, noise, y, "gaussian", d // 2, (0,), capabilities=found)
 
     def misfit(weight):
@@ -248,7 +248,7 @@ def test_pgdm_is_stable_under_a_wide_prior_with_the_reddiff_weight_only():
 def test_problems_without_the_needed_structure_are_skipped(name):
     prior, noise = Prior("gaussian", (("dim", 3),)), GaussianNoise(0.05)
     operator = Physics(A=lambda x: x**2)
-    found = capabilities(operator, noise, prior, "phase_retrieval")
+    found = capabilities(operator, noise, prior)
     problem = InverseProblem(operator, noise, torch.ones(1, 3), "phase_retrieval", 3, (0,), capabilities=found)
     skipped, reason = solver(name).get_instance().skip(problem=problem, prior=prior)
     assert skipped and "needs" in reason

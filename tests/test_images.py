@@ -1,6 +1,7 @@
 """Reading images: the folders users have, the exact pixels, and a clear word for each bad file."""
 
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark_utils.files import ffhq as ffhq_hub
 from benchmark_utils.files import images
 from benchmark_utils.files.paths import ASSETS, user_files_state
-from benchmark_utils.operators.hdr import HDR
+from datasets.ffhq_hdr import Dataset
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -44,10 +44,6 @@ def imagenet(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("IMAGENET_PATH", str(folder))
     return folder
-
-
-def dataset(prior, first=0, n_images=1):
-    return SimpleNamespace(prior=prior, first=first, n_images=n_images, noise_std=0.05)
 
 
 def test_thumbnails_are_read_exactly_and_by_position():
@@ -203,20 +199,20 @@ def hub(tmp_path, monkeypatch):
 def test_ffhq_is_fetched_from_the_hub(hub):
     files = sorted((SHARED / "ffhq256").glob("*.png"))[:20]  # numbers 0 to 19
     hub(files)
-    ffhq_hub.fetch()
+    images.fetch_ffhq()
     paths, fit = images.find_ffhq(18, 2, 256)
     assert [path.name for path in paths] == ["00018.png", "00019.png"]
     assert np.array_equal(np.asarray(fit(paths[1], 256)), np.asarray(Image.open(files[19])))
     hub(files[::-1])
-    ffhq_hub.fetch()  # they are there: nothing is fetched
+    images.fetch_ffhq()  # they are there: nothing is fetched
 
 
 @pytest.mark.skipif(not (SHARED / "ffhq256").is_dir(), reason="needs ../shared/data/ffhq256")
 def test_other_images_from_the_hub_are_refused(hub):
     hub(sorted((SHARED / "ffhq256").glob("*.png"))[1:4])
     with pytest.raises(ValueError, match="row 0 of .* is not FFHQ image 00000.png"):
-        ffhq_hub.fetch()
-    assert not ffhq_hub.downloaded_folder().exists()
+        images.fetch_ffhq()
+    assert not images.downloaded_folder().exists()
 
 
 def test_without_a_network_the_remedy_is_named(hub, monkeypatch):
@@ -225,7 +221,7 @@ def test_without_a_network_the_remedy_is_named(hub, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     with pytest.raises(ConnectionError, match="merkol/ffhq-256.*FFHQ_PATH"):
-        ffhq_hub.fetch()
+        images.fetch_ffhq()
 
 
 @pytest.mark.skipif(not (SHARED / "imagenet256").is_dir(), reason="needs ../shared/data/imagenet256")
@@ -240,7 +236,7 @@ def test_real_imagenet_files():
 
 def test_missing_folder_is_skipped_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("FFHQ_PATH", str(tmp_path / "nowhere"))
-    data = images.ffhq_data(dataset("ffhq256"), lambda shape: HDR(), task="hdr")
+    data = Dataset.get_instance(prior="ffhq256", n_images=1).get_data()
     assert set(data) == {"missing"}
     assert "nowhere" in data["missing"] and "FFHQ_PATH" in data["missing"] and "data_paths" in data["missing"]
 
@@ -249,7 +245,7 @@ def test_missing_weights_are_skipped_with_the_remedy(ffhq, tmp_path, monkeypatch
     picture(256, 256).save(ffhq / "00000.png")
     monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path / "empty"))
     monkeypatch.delenv("FFHQ256_PATH", raising=False)
-    data = images.ffhq_data(dataset("ffhq256"), lambda shape: HDR(), task="hdr")
+    data = Dataset.get_instance(prior="ffhq256", n_images=1).get_data()
     assert set(data) == {"missing"}
     assert "benchopt prepare" in data["missing"] and "FFHQ256_PATH" in data["missing"]
 
@@ -260,7 +256,7 @@ def test_data_of_an_image_task(ffhq, tmp_path, monkeypatch):
     weights = tmp_path / "weights.safetensors"
     weights.touch()  # empty: whoever reads it fails
     monkeypatch.setenv("FFHQ256_PATH", str(weights))
-    data = images.ffhq_data(dataset("ffhq256", first=1, n_images=2), lambda shape: HDR(), task="hdr")
+    data = Dataset.get_instance(prior="ffhq256", first=1, n_images=2).get_data()
     assert data["x_true"].shape == (2, 3, 256, 256)
     assert data["images"] == (1, 2) and data["files"] == ("00001.png", "00002.png")
     assert data["prior"].name == "ffhq256" and data["n_samples"] == 1
@@ -268,7 +264,84 @@ def test_data_of_an_image_task(ffhq, tmp_path, monkeypatch):
 
 def test_prior_of_other_signals_is_refused():
     with pytest.raises(ValueError, match="prior of square RGB images"):
-        images.ffhq_data(dataset("gaussian"), lambda shape: HDR(), task="hdr")
+        Dataset.get_instance(prior="gaussian", n_images=1).get_data()
+
+
+def pipeline_handle(size):
+    """A prior of square images that is not shipped."""
+    weights = SimpleNamespace(require=lambda: None, shipped=False)
+    return SimpleNamespace(name="pipeline", signal_shape=(3, size, size), weights=weights)
+
+
+def test_a_64_px_prior_of_the_user_reads_the_named_folder(ffhq, monkeypatch):
+    picture(256, 256).save(ffhq / "mine.png")
+    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    data = Dataset.get_instance(n_images=1).get_data()
+    assert data["files"] == ("mine.png",)
+    expected = picture(256, 256).resize((64, 64), Image.Resampling.LANCZOS)
+    assert np.array_equal(pixels(data["x_true"])[0], np.asarray(expected))
+
+
+def test_without_a_folder_a_64_px_prior_reads_the_thumbnails(monkeypatch):
+    monkeypatch.delenv("FFHQ_PATH", raising=False)
+    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    assert Dataset.get_instance(n_images=1, first=20).get_data()["files"] == ("00025.png",)
+
+
+@pytest.mark.parametrize("prior", ["faces64", "faces64_mfa", "faces64_latent"])
+def test_embedded_priors_say_that_they_read_the_shipped_faces(ffhq, prior):
+    picture(256, 256).save(ffhq / "mine.png")
+    with pytest.warns(UserWarning, match="embedded priors read the shipped faces.*not your folder"):
+        data = Dataset.get_instance(prior=prior, n_images=1, first=20).get_data()
+    assert data["files"] == ("00025.png",)
+
+
+def test_a_face_is_upright_as_its_exif_says(ffhq):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turned by 90 degrees
+    picture(256, 256).transpose(Image.Transpose.ROTATE_90).save(ffhq / "00000.png", exif=exif)
+    paths, fit = images.find_ffhq(0, 1, 256)
+    assert np.array_equal(pixels(images.stack_images(paths, 256, fit))[0], np.asarray(picture(256, 256)))
+
+
+def test_names_that_begin_with_a_dot_are_no_images(ffhq):
+    (ffhq / ".ipynb_checkpoints").mkdir()
+    for name in (".ipynb_checkpoints/00000-checkpoint.png", "._00000.png", "00000.png"):
+        picture(256, 256).save(ffhq / name)
+    assert [path.name for path in images.image_files(ffhq)] == ["00000.png"]
+
+
+def test_linked_folders_are_read_once(ffhq, tmp_path):
+    elsewhere = tmp_path / "disk"
+    elsewhere.mkdir()
+    picture(256, 256).save(elsewhere / "00001.png")
+    picture(256, 256).save(ffhq / "00000.png")
+    (ffhq / "part").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(ffhq)
+    assert [path.name for path in images.image_files(ffhq)] == ["00000.png", "00001.png"]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "tiff", "bmp", "BMP"])
+def test_other_lossless_formats_are_read(ffhq, suffix):
+    picture(256, 256).save(ffhq / f"00000.{suffix}")
+    paths, fit = images.find_ffhq(0, 1, 256)
+    assert np.array_equal(pixels(images.stack_images(paths, 256, fit))[0], np.asarray(picture(256, 256)))
+
+
+def test_a_folder_of_other_files_says_which_are_read(ffhq):
+    (ffhq / "00000.gif").touch()
+    with pytest.raises(ValueError, match="png jpg jpeg webp tif tiff bmp.* has 0"):
+        images.find_ffhq(0, 1, 256)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
+def test_the_offer_to_convert_a_picture_works(ffhq, mode):
+    path = ffhq / "00000.png"
+    picture(256, 256).convert(mode).save(path)
+    with pytest.raises(ValueError, match=f"is {mode}, but an RGB image is needed") as refused:
+        images.shrink_square(path, 256)
+    exec(re.search(r'python -c "(.*)"`', str(refused.value))[1])
+    assert images.shrink_square(path, 256).mode == "RGB"
 
 
 @pytest.mark.parametrize("place", [".", "Track01900/stems"])

@@ -52,7 +52,7 @@ def problem_of(prior, make_operator, task):
     size = torch.tensor([0.3, 1.0, 2.0, 4.0], dtype=torch.float64).view(-1, *[1] * len(prior.signal_shape))
     generator = torch.Generator().manual_seed(1)
     y = operator.A(size * torch.randn(4, *prior.signal_shape, generator=generator, dtype=torch.float64))
-    found = capabilities(operator, noise, prior, task)
+    found = capabilities(operator, noise, prior)
     return InverseProblem(operator, noise, y, task, count_observed(operator, y), (0, 1, 2, 3), capabilities=found)
 
 

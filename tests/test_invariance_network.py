@@ -31,7 +31,7 @@ def half_faces():
     operator, noise, images = inpainting("half", (3, 64, 64)).double(), GaussianNoise(0.05), (0, 1, 2, 3)
     stream = RNG(0, "measurement", "half", images, dtype=torch.float64)
     y = noise.sample(operator.A(truth.double()), stream) * operator.mask
-    found = {prior: capabilities(operator, noise, prior, "half") for prior in (PRIOR, LATENT)}
+    found = {prior: capabilities(operator, noise, prior) for prior in (PRIOR, LATENT)}
     fixed = operator, noise, y, "half", count_observed(operator, y), images
     return truth, {prior: InverseProblem(*fixed, capabilities=found[prior]) for prior in found}
 

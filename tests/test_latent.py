@@ -38,7 +38,7 @@ def as_latent(prior):
 def views(prior, operator, noise, y, task, m):
     """A problem as a latent one and as a pixel one, with the same presets: (problem, handle) twice."""
     for handle in as_latent(prior):
-        found = capabilities(operator, noise, handle, task)
+        found = capabilities(operator, noise, handle)
         yield InverseProblem(operator, noise, y, task, m, tuple(range(len(y))), capabilities=found), handle
 
 
@@ -160,7 +160,7 @@ def test_latent_methods_skip_pixel_problems(pair, Solver):
 
 
 def test_psld_skips_nonlinear_operators():
-    found = capabilities(HDR(), GaussianNoise(0.05), Prior("faces64_latent"), "hdr")
+    found = capabilities(HDR(), GaussianNoise(0.05), Prior("faces64_latent"))
     problem = SimpleNamespace(capabilities=found, task="hdr")
     skipped, reason = PSLD.get_instance().skip(problem, Prior("faces64_latent"))
     assert skipped and "needs linear_operator" in reason
@@ -214,7 +214,7 @@ def test_exact_draws_of_the_latent_pass(objective):
 def test_bad_dimensions_are_named():
     with pytest.raises(ValueError, match="1 to 5 dimensions.*got dim=6"):
         GaussianLatent.get_instance(dim=6).get_data()
-    with pytest.raises(ValueError, match="signal_dim must be at least 2"):
+    with pytest.raises(ValueError, match="needs a dim .signal_dim. of 2 or more, got 1"):
         GaussianLatent.get_instance(dim=1, signal_dim=1).get_data()
 
 

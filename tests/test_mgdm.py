@@ -157,7 +157,7 @@ def test_data_misfit_with_an_exact_prior():
     operator, noise, images = inpainting("half", (3, 64, 64)).double(), GaussianNoise(0.05), (0, 1)
     stream = RNG(0, "measurement", "half", images, dtype=torch.float64)
     y = noise.sample(operator.A(truth), stream) * operator.mask
-    found = capabilities(operator, noise, handle, "half")
+    found = capabilities(operator, noise, handle)
     problem = InverseProblem(operator, noise, y, "half", count_observed(operator, y), images, capabilities=found)
     exact = problem.misfit(draw(ExactPosterior, problem, handle, 1)[:, 0])
     assert ((exact - 1).abs() < 0.1).all()

@@ -14,7 +14,7 @@ from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.super_resolution import BlockAverage
 from benchmark_utils.priors import Prior
 from benchmark_utils.priors.mixture import FactorAnalyserMixture, faces64_mfa, gaussian, gaussian_mixture
-from benchmark_utils.problem import InverseProblem, capabilities, has_orthonormal_basis
+from benchmark_utils.problem import InverseProblem, capabilities, has_svd
 from benchmark_utils.rng import RNG
 
 FACES = "faces64/faces64_mfa.safetensors"
@@ -91,7 +91,7 @@ def measured_problem(prior, operator, std, n=2, n_draws=1):
     operator = operator.double()
     y = operator.A(x)
     y = y + std * random_normal(*y.shape, seed=6) * (operator.mask if isinstance(operator, Inpainting) else 1)
-    assert has_orthonormal_basis(operator, prior.signal_shape)
+    assert has_svd(operator, prior.signal_shape)
     found = frozenset({"linear", "svd", "gaussian"})
     problem = InverseProblem(operator, noise, y, "mixture", y[0].numel(), tuple(range(n)), capabilities=found)
     return problem.with_draws(n_draws)
@@ -272,7 +272,7 @@ def test_faces64_mfa_denoiser_is_the_posterior_mean_under_denoising(faces, photo
     """Two derivations of one number: Woodbury in :meth:`denoise_sigma`, spectral coordinates in the posterior."""
     x = photographs[:2] + 0.5 * random_normal(2, 3, 64, 64)
     noise, handle = GaussianNoise(0.5), Prior("faces64_mfa")
-    found = capabilities(Denoising(), noise, handle, "denoising")
+    found = capabilities(Denoising(), noise, handle)
     problem = InverseProblem(Denoising(), noise, x, "denoising", x[0].numel(), (0, 1), capabilities=found)
     posterior = faces.posterior(problem)
     torch.testing.assert_close(faces.denoise_sigma(x, 0.5), posterior.mean, rtol=0, atol=1e-9)

@@ -92,7 +92,7 @@ def ddpm(tmp_path_factory):
 def problem_of(prior, n=2):
     operator, noise = inpainting("half", prior.signal_shape).double(), GaussianNoise(0.05)
     y = operator.A(torch.randn(n, *prior.signal_shape, generator=torch.Generator().manual_seed(0)).double())
-    found = capabilities(operator, noise, prior, "half")
+    found = capabilities(operator, noise, prior)
     return InverseProblem(operator, noise, y, "half", count_observed(operator, y), tuple(range(n)), capabilities=found)
 
 

@@ -661,7 +661,7 @@ def only_comparison(df):
 
 
 def test_pairing_orders_solvers_whose_intervals_overlap():
-    images = np.random.default_rng(0).rand(0.1, 0.9, 60)  # half-width of the mean 0.06, the difference is 0.01
+    images = np.random.default_rng(0).uniform(0.1, 0.9, 60)  # half-width of the mean 0.06, the difference is 0.01
     df = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": images + 0.01, "b": images}))
     first, second = only_comparison(df)
     assert first == scores.Standing("b", 1.0, 1.0, 1.0, 1.0, 1)

@@ -1,18 +1,24 @@
-"""Read images from folders and describe an image task to the objective."""
+"""Read images: FFHQ and ImageNet of the user's folders, the shipped thumbnails, FFHQ of the Hugging Face hub."""
 
+import io
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from benchmark_utils.files import ffhq
-from benchmark_utils.files.paths import asset, data_home, how_to_name, user_path
-from benchmark_utils.noise import GaussianNoise, PoissonNoise
-from benchmark_utils.priors import Prior
+from benchmark_utils.files.paths import ASSETS, asset, cache_folder, data_home, how_to_name, user_path
+from benchmark_utils.files.weights import downloads
 
-IMAGE_METRICS = ("lpips", "psnr", "ssim", "data_misfit")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+FORMATS = "png jpg jpeg webp tif tiff bmp"
+THUMBNAILS = ASSETS / "ffhq64"
+FACE_BOX = (40, 60, 216, 236)  # what the thumbnails show of a 256-px image
+HUB = "merkol/ffhq-256"
+HUB_FILE = "data/train-00000-of-00015-991c06ed507bdb85.parquet"  # column image: {bytes, path}; 0.5 GB
+N_HUB_IMAGES = 1000  # the validation part
 
 
 def open_image(path):
@@ -37,10 +43,13 @@ def as_is(path, size):
 
 
 def shrink_square(path, size):
-    """A square RGB image of size x size pixels or more, shrunk by Lanczos."""
-    image = open_image(path)
+    """A square RGB image of size x size pixels or more, upright as its EXIF orientation says, shrunk by Lanczos."""
+    image = ImageOps.exif_transpose(open_image(path))
     if image.mode != "RGB":
-        raise ValueError(f"{path} is {image.mode}, but an RGB image is needed: remove it or give the colour original")
+        raise ValueError(
+            f"{path} is {image.mode}, but an RGB image is needed: give the original, remove it, or convert it by "
+            f"`python -c \"from PIL import Image; Image.open('{path}').convert('RGB').save('{path}', quality=100)\"`"
+        )
     if image.width != image.height or image.width < size:
         raise ValueError(
             f"{path} is {image.width}x{image.height}, but a square image of {size}x{size} pixels or more is needed: "
@@ -54,7 +63,7 @@ def centre_crop(path, size):
 
     The short side is brought to ``size``, by averaging 2x2 blocks while it is twice as long or more, then
     bicubically, and the middle of the long side is kept. ImageNet has grey and small images: grey ones are
-    repeated in three channels and small ones enlarged, as there.
+    repeated in three channels, small ones enlarged, and an EXIF orientation is ignored, as there.
     """
     image = open_image(path).convert("RGB")
     while min(image.size) >= 2 * size:
@@ -82,9 +91,20 @@ def select(paths, first, n_images, folder):
 
 
 def image_files(folder):
-    """Image files in a folder and its subfolders, in the order of their names."""
-    files = (path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(files, key=lambda path: (path.name, path))
+    """Image files in a folder and its subfolders, in the order of their names.
+
+    Links to folders are followed, each folder is read once; names that begin with a dot are left out.
+    """
+    files, visited = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := os.path.realpath(parent)) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    found = (path for path in files if path.suffix.lower()[1:] in FORMATS.split())
+    return sorted(found, key=lambda path: (path.name, path))
 
 
 def read_images(folder, first, n_images, size, fit=as_is):
@@ -93,7 +113,7 @@ def read_images(folder, first, n_images, size, fit=as_is):
     Returns the tensor and the file names. Raises ValueError, naming the file or the number, if there are not
     enough images or if ``fit`` refuses one.
     """
-    paths = select(image_files(folder), first, n_images, folder)
+    paths = select(image_files(folder), first, n_images, f"{folder} ({FORMATS})")
     return stack_images(paths, size, fit), [path.name for path in paths]
 
 
@@ -107,19 +127,78 @@ def image_folder(name, content):
     return folder
 
 
-def find_ffhq(first, n_images, size):
+def downloaded_folder():
+    """Where :func:`fetch_ffhq` puts the images."""
+    return cache_folder() / "ffhq256_images"
+
+
+def has_own_folder():
+    """Whether the user named a folder of FFHQ images or made the default one."""
+    return user_path("ffhq") is not None or (data_home() / "ffhq").is_dir()
+
+
+def fetch_ffhq():
+    """Download images 0..999 unless they, or a folder of the user, are there.
+
+    Raises ConnectionError if the download fails and ValueError if the images are not FFHQ's in FFHQ's order, which
+    the shipped thumbnails tell.
+    """
+    folder = downloaded_folder()
+    if has_own_folder() or folder.is_dir():
+        return
+    from huggingface_hub import hf_hub_download
+
+    otherwise = f"name a folder of FFHQ images by {how_to_name('ffhq')}"
+    with downloads(HUB_FILE, f"https://huggingface.co/datasets/{HUB}", otherwise):
+        path = hf_hub_download(HUB, HUB_FILE, repo_type="dataset", local_dir=cache_folder())
+    rows = next(pq.ParquetFile(path).iter_batches(N_HUB_IMAGES, columns=["image"])).to_pylist()
+    images = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
+    check_ffhq_order(images, path)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    for number, image in enumerate(images):
+        image.save(partial / f"{number:05d}.png")
+    partial.replace(folder)
+
+
+def check_ffhq_order(images, path):
+    """Raise ValueError, naming the file, if an image is not the one that its shipped thumbnail shows.
+
+    The mean absolute difference of two of these faces is 33 grey levels or more, that of copies that were compressed
+    (JPEG, quality 75) and resized differently below 3.
+    """
+    for thumbnail in sorted(THUMBNAILS.glob("*.png")):
+        number = int(thumbnail.stem)
+        if number >= len(images):
+            continue
+        shown = images[number].resize((256, 256), Image.Resampling.LANCZOS).crop(FACE_BOX)
+        shown = np.asarray(shown.resize((64, 64), Image.Resampling.LANCZOS), dtype=float)
+        difference = np.abs(shown - np.asarray(Image.open(thumbnail), dtype=float)).mean()
+        if difference > 8:
+            raise ValueError(
+                f"row {number} of {path} is not FFHQ image {thumbnail.name} (mean difference {difference:.0f} grey "
+                f"levels): the repository has changed; name a folder of FFHQ images by {how_to_name('ffhq')}"
+            )
+
+
+def find_ffhq(first, n_images, size, shipped_prior=False):
     """Paths of FFHQ images, by position in name order, and what makes them size x size.
 
-    For 64 px these are the shipped thumbnails, else the user's images or those that ``benchopt prepare`` fetched.
+    A prior that is shipped reads the shipped thumbnails, which it was made for. Any other reads the user's images;
+    without a folder of theirs the thumbnails at 64 px, and above what ``benchopt prepare`` fetched.
     """
-    if size == 64:
-        return select(image_files(ffhq.THUMBNAILS), first, n_images, ffhq.THUMBNAILS), as_is
-    if ffhq.downloaded_folder().is_dir() and not ffhq.has_own_folder():
-        folder = ffhq.downloaded_folder()
+    own = has_own_folder()
+    if shipped_prior and own:
+        notice = "the embedded priors read the shipped faces of assets/ffhq64, not your folder of FFHQ images"
+        warnings.warn(notice, stacklevel=2)
+    if shipped_prior or (size == 64 and not own):
+        return select(image_files(THUMBNAILS), first, n_images, THUMBNAILS), as_is
+    if downloaded_folder().is_dir() and not own:
+        folder = downloaded_folder()
     else:
         remedy = f"FFHQ images (square, {size} px or more, named in FFHQ's order), or fetch them by `benchopt prepare`,"
         folder = image_folder("ffhq", remedy)
-    return select(image_files(folder), first, n_images, folder), shrink_square
+    return select(image_files(folder), first, n_images, f"{folder} ({FORMATS})"), shrink_square
 
 
 def imagenet_names():
@@ -148,79 +227,3 @@ def find_imagenet(first, n_images, size):
             f"Name the folder of the whole validation set by {how_to_name('imagenet')}"
         )
     return [files[name] for name in asked], centre_crop
-
-
-def noise_model(dataset):
-    """Poisson noise if the dataset has a ``poisson_rate`` and it is set, else Gaussian noise of std ``noise_std``."""
-    rate = getattr(dataset, "poisson_rate", None)
-    return GaussianNoise(dataset.noise_std) if rate is None else PoissonNoise(rate)
-
-
-def image_data(dataset, find, operator, task, n_samples):
-    """The objective's data for images and the dataset's ``prior``, ``first``, ``n_images``, ``noise_std``.
-
-    ``find`` is one of the functions above, ``operator`` a function of the image shape (3, H, W). If the images, the
-    prior's weights or the operator's are not on this machine it returns ``{"missing": what to do}``.
-    """
-    prior = Prior.of(dataset.prior)
-    try:
-        size = image_size(prior)  # of a pipeline, from its files
-        paths, fit = find(dataset.first, dataset.n_images, size)
-        if prior.weights:
-            prior.weights.require()
-        physics = operator(prior.signal_shape)
-    except FileNotFoundError as error:
-        return {"missing": str(error)}
-    return {
-        "x_true": stack_images(paths, size, fit),
-        "operator": physics,
-        "noise": noise_model(dataset),
-        "task": task,
-        "prior": prior,
-        "metrics": IMAGE_METRICS,
-        "images": tuple(range(dataset.first, dataset.first + dataset.n_images)),
-        "files": tuple(path.name for path in paths),
-        "n_samples": n_samples,
-    }
-
-
-def image_size(prior):
-    """Side of a prior's square images; raises ValueError if it is no prior of RGB images."""
-    shape = prior.signal_shape
-    if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
-        raise ValueError(f"prior={prior.name} has signals of shape {shape}; a prior of square RGB images is needed")
-    return shape[1]
-
-
-def prepare_images(dataset, find):
-    """Check that the user's images are there and fetch the prior's weights; what ``benchopt prepare`` runs."""
-    prepare_weights(dataset)
-    find(dataset.first, dataset.n_images, image_size(Prior.of(dataset.prior)))
-
-
-def prepare_weights(dataset):
-    """Fetch the prior's weights, of a pipeline also the size of its images."""
-    prior = Prior.of(dataset.prior)
-    if prior.weights:
-        prior.weights.prepare()
-
-
-def ffhq_data(dataset, operator, task, n_samples=1):
-    """:func:`image_data` of FFHQ: the shipped thumbnails for a 64-px prior, else the user's folder."""
-    return image_data(dataset, find_ffhq, operator, task, n_samples)
-
-
-def imagenet_data(dataset, operator, task, n_samples=1):
-    """:func:`image_data` of the 300 listed images of the ImageNet validation set, in the user's folder."""
-    return image_data(dataset, find_imagenet, operator, task, n_samples)
-
-
-def prepare_ffhq(dataset):
-    prepare_weights(dataset)
-    if image_size(Prior.of(dataset.prior)) > 64:
-        ffhq.fetch()
-    prepare_images(dataset, find_ffhq)
-
-
-def prepare_imagenet(dataset):
-    prepare_images(dataset, find_imagenet)

@@ -1,4 +1,4 @@
-"""Read Slakh2100 tracks and describe a separation task to the objective."""
+"""Read Slakh2100 tracks."""
 
 import re
 from pathlib import Path
@@ -11,14 +11,7 @@ import yaml
 
 from benchmark_utils.files.paths import asset, data_home, how_to_name, user_path
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
-from benchmark_utils.noise import NoNoise
-from benchmark_utils.operators.stem_sum import StemSum
-from benchmark_utils.priors import Prior
-from benchmark_utils.priors.slakh_gaussian import SIGMA_MIN
-from benchmark_utils.rng import stream_seed
 
-AUDIO_METRICS = ("si_sdri_all", *(f"si_sdri_{stem}" for stem in STEMS), "si_sdri_active", "data_consistency_db")
-LIKELIHOOD_STD = 1e-4
 EXCERPT_TRACK, EXCERPT_FIRST, EXCERPT_LENGTH = 2098, 786_432, 262_144
 LENGTH_TOLERANCE = SAMPLE_RATE // 10  # stems of one track may differ by 0.1 s
 FOUR_STEMS = ", ".join(f"{stem}.wav" for stem in STEMS)
@@ -169,59 +162,3 @@ def read_tracks(tracks, length, chunks):
         (number, f"Track{number:05d}", *cut(read(), length, chunks, f"Track{number:05d}"))
         for number, read in audio.items()
     ]
-
-
-def draw_tracks(prior, chunks):
-    """Tracks of one chunk each that are draws of a closed-form prior, as :func:`read_tracks`."""
-    if not prior.closed_form:
-        raise ValueError(f"tracks=prior draws the truth, which prior={prior.name} cannot: use a closed-form prior")
-    loaded = prior.load("cpu")
-    numbers = number_range(0 if chunks is None else chunks, "chunks")
-    seeds = {number: stream_seed(0, "truth", prior.name, number) for number in numbers}
-    return [
-        (number, f"draw {number}", loaded.sample(1, torch.Generator().manual_seed(seed)), [0])
-        for number, seed in seeds.items()
-    ]
-
-
-def audio_prior(name, length, sigma_max):
-    """Handle of a prior of four stems; raises ValueError for another one, a length below 1 or too low a sigma_max."""
-    if Prior(name).family != "audio":
-        raise ValueError(f"prior={name} is no prior of four stems: use slakh_gaussian, slakh_msdm or slakh_isdm")
-    if length < 1:
-        raise ValueError(f"chunk_length must be 1 or more, got {length}")
-    if sigma_max <= SIGMA_MIN:
-        raise ValueError(f"sigma_max must be above {SIGMA_MIN}, got {sigma_max}")
-    return Prior(name, (("length", length), ("sigma_max", float(sigma_max))))
-
-
-def separation_data(dataset):
-    """The objective's data for a dataset's ``tracks``, ``chunk_length``, ``chunks``, ``prior`` and ``sigma_max``.
-
-    One row of the problem per chunk, scored together per track. If the tracks or the prior's weights are not on
-    this machine it returns ``{"missing": what to do}``.
-    """
-    prior = audio_prior(dataset.prior, dataset.chunk_length, dataset.sigma_max)
-    try:
-        if prior.weights:
-            prior.weights.require()
-        if dataset.tracks == "prior":
-            tracks = draw_tracks(prior, dataset.chunks)
-        else:
-            tracks = read_tracks(dataset.tracks, dataset.chunk_length, dataset.chunks)
-    except FileNotFoundError as error:
-        return {"missing": str(error)}
-    rows = [(number, chunk) for number, _, _, chunks in tracks for chunk in chunks]
-    groups = {number: [i for i, row in enumerate(rows) if row[0] == number] for number, *_ in tracks}
-    return {
-        "x_true": torch.cat([audio for _, _, audio, _ in tracks]),
-        "operator": StemSum(),
-        "noise": NoNoise(LIKELIHOOD_STD),
-        "task": "separation",
-        "prior": prior,
-        "metrics": AUDIO_METRICS,
-        "images": tuple(1000 * number + chunk for number, chunk in rows),
-        "files": tuple(name for _, name, _, _ in tracks),
-        "n_samples": 1,
-        "groups": tuple(groups.values()),
-    }

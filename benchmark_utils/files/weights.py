@@ -35,6 +35,8 @@ class Weights:
     Subclasses that look for files have a ``name`` and a ``remedy``, which says how to get them.
     """
 
+    shipped = True  # with the benchmark, or made of nothing
+
     def paths(self):
         """The files that are read, in this order; they are there after :meth:`prepare`."""
         return []
@@ -84,6 +86,7 @@ class Asset(Weights):
 class UserFiles(Weights):
     """Files that no program can fetch: at the path that the user names, one file or a folder with ``files``."""
 
+    shipped = False
     name: str
     content: str  # what they are and where they come from
     files: tuple = ()
@@ -109,6 +112,7 @@ class Published(Weights):
     with ``sha256``, since it may be another training run: its tensors are checked by name and shape.
     """
 
+    shipped = False
     name: str
     url: str
     converters: dict

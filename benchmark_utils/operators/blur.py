@@ -13,19 +13,24 @@ from benchmark_utils.rng import stream_seed
 
 KINDS = ("gaussian", "gaussian_reflect", "motion", "nonlinear")
 PADDINGS = {"zero": "constant", "reflect": "reflect"}
+BLUR_STD = 3
 
 
-def blur(kind, shape, images):
+def blur(kind, shape, images, std=None):
     """Blur of images (3, H, W) with these image numbers: ``gaussian`` pads by zeros, ``gaussian_reflect`` and
-    ``motion`` by reflection, ``nonlinear`` is a network's. Raises ValueError for another kind.
+    ``motion`` by reflection, ``nonlinear`` is a network's. ``std`` (3 unless given) is that of a Gaussian kernel.
+
+    Raises ValueError for another kind, and for a ``std`` that is not positive or is given with another kernel.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown blur {kind!r}; known: {', '.join(KINDS)}")
+    if kind in ("motion", "nonlinear") and std is not None:
+        raise ValueError(f"blur_std={std} is for the Gaussian blurs: the kernels of blur={kind} are random")
     if kind == "motion":
         return motion_blur(shape, images)
     if kind == "nonlinear":
         return nonlinear_blur(shape, images)
-    return gaussian_blur(shape, padding="zero" if kind == "gaussian" else "reflect")
+    return gaussian_blur(shape, "zero" if kind == "gaussian" else "reflect", BLUR_STD if std is None else std)
 
 
 def n_taps(height):
@@ -33,9 +38,11 @@ def n_taps(height):
     return 2 * round((61 * height / 256 - 1) / 2) + 1
 
 
-def gaussian_blur(shape, padding="zero"):
-    """:class:`GaussianBlur` of images (3, H, W) with sigma ``3 H / 256`` and :func:`n_taps` taps."""
-    return GaussianBlur(3 * shape[1] / 256, n_taps(shape[1]), shape, padding)
+def gaussian_blur(shape, padding="zero", std=BLUR_STD):
+    """:class:`GaussianBlur` of images (3, H, W) with sigma ``std H / 256`` and :func:`n_taps` taps."""
+    if not std > 0:
+        raise ValueError(f"blur_std must be positive, got {std}")
+    return GaussianBlur(std * shape[1] / 256, n_taps(shape[1]), shape, padding)
 
 
 class GaussianBlur(Separable):

@@ -12,6 +12,7 @@ from PIL import Image
 from benchmark_utils.operators.separable import orthonormal_dct
 
 CODECS = ("real", "soft")
+QUALITY = 2
 
 # ITU-T T.81, annex K, tables K.1 (luminance) and K.2 (chrominance): rows are vertical frequencies
 LUMINANCE = (
@@ -39,16 +40,16 @@ RGB_TO_YCBCR = (
 )
 
 
-def jpeg(quality, codec="real"):
+def jpeg(quality=QUALITY, codec="real"):
     """JPEG of images (n, 3, H, W) in [-1, 1]: :class:`JPEG` for ``codec="real"``, :class:`SoftJPEG` for ``"soft"``.
 
-    Raises ValueError for another codec or a quality outside 1..100.
+    Raises ValueError for another codec or a quality that is no whole number of 1..100.
     """
     if codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}; known: {', '.join(CODECS)}")
-    if not 1 <= quality <= 100:
+    if quality not in range(1, 101):
         raise ValueError(f"the JPEG quality must lie in 1..100, got {quality}")
-    return {"real": JPEG, "soft": SoftJPEG}[codec](quality)
+    return {"real": JPEG, "soft": SoftJPEG}[codec](int(quality))
 
 
 class JPEG(Physics):

@@ -11,6 +11,8 @@ class StemSum(DecomposablePhysics):
     ``A`` with singular value 2, the other rows are the null space. The spectrum has the shape of x.
     """
 
+    separation = True
+
     def __init__(self):
         super().__init__(mask=torch.tensor([2.0, 0.0, 0.0, 0.0], dtype=torch.float64)[None, :, None])
         pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)

@@ -41,7 +41,7 @@ class Pipeline(Weights):
     force_not_quantize: bool = False
     checkpoint: bool = False
 
-    closed_form = False
+    shipped = closed_form = False
     weights = property(lambda self: self)
     is_latent = property(lambda self: len(self.networks) == 2)
     family = property(lambda self: "ffhq_latent" if self.is_latent else "ffhq")

@@ -58,9 +58,7 @@ def print_tables(df, console):
 
 def main(arguments=None):
     """Print the summary; return 1 if a requested cell is missing, else 0."""
-    parser = argparse.ArgumentParser(
-        prog="terminal", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="terminal", description=__doc__.split("\n")[0])
     parser.add_argument("parquet", type=Path, help="results of a run, outputs/<run>.parquet")
     parser.add_argument("--expect", type=Path, metavar="CONFIG", help="the run's config; exit 1 if one cell is missing")
     options = parser.parse_args(arguments)

@@ -100,7 +100,7 @@ def half_hidden(prior, n_images):
     operator, noise = inpainting("half", prior.signal_shape).double(), GaussianNoise(0.05)
     generator = torch.Generator().manual_seed(0)
     y = operator.A(0.5 * torch.randn(n_images, *prior.signal_shape, generator=generator, dtype=torch.float64))
-    found = capabilities(operator, noise, prior, "half")
+    found = capabilities(operator, noise, prior)
     m, images = count_observed(operator, y), tuple(range(n_images))
     return InverseProblem(operator, noise, y, "half", m, images, capabilities=found)
 

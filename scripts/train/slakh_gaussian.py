@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import save_file
 from scipy.signal import welch
 
-from benchmark_utils.files.slakh import EXCERPT_FIRST, EXCERPT_LENGTH, LIKELIHOOD_STD, read_stems
+from benchmark_utils.files.slakh import EXCERPT_FIRST, EXCERPT_LENGTH, read_stems
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS, si_sdri_all_score
 from benchmark_utils.priors.slakh_gaussian import Stationary
+from datasets.slakh2100 import LIKELIHOOD_STD
 
 FLOOR = 1e-6  # of a stem's largest value
 CHUNK = 2**18

@@ -1,0 +1,180 @@
+"""The image tasks in one table, and what datasets share.
+
+A dataset of images is a row of the table and a set of images. One's own task needs no row here: give ``task``
+an :class:`ImageTask` of its own, under any name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from benchopt import BaseDataset
+
+from benchmark_utils.files.images import fetch_ffhq, find_ffhq, find_imagenet, stack_images
+from benchmark_utils.noise import GaussianNoise, PoissonNoise
+from benchmark_utils.operators import blur as blurs
+from benchmark_utils.operators.colorization import Colorization
+from benchmark_utils.operators.denoising import denoising
+from benchmark_utils.operators.dense_svd import DenseSVD
+from benchmark_utils.operators.hdr import HDR
+from benchmark_utils.operators.inpainting import HIDDEN, inpainting
+from benchmark_utils.operators.jpeg import QUALITY, jpeg
+from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
+from benchmark_utils.operators.super_resolution import super_resolution
+from benchmark_utils.priors import Prior
+from benchmark_utils.rng import stream_seed
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """How images become measurements.
+
+    ``operator(shape, images, **options)`` is the Physics of images (3, H, W) with these numbers, ``name(**options)``
+    the task's name, whose strength, a number at its end, stands for ``*`` in a group of PRESETS (``sr*``). ``options``
+    are parameters of the dataset with their values; one that is None is left to the operator. ``noise_std`` and
+    ``n_samples``, the draws of an image, are defaults; ``counts`` says that photon counts may replace the noise.
+    """
+
+    operator: Callable
+    name: Callable
+    options: dict = field(default_factory=dict)
+    noise_std: float = 0.05
+    n_samples: int = 1
+    counts: bool = False
+
+    @property
+    def parameters(self):
+        counts = {"poisson_rate": [None]} if self.counts else {}
+        return self.options | {"noise_std": [self.noise_std]} | counts
+
+
+TASKS = {
+    "inpainting": ImageTask(
+        lambda shape, images, mask, hidden=None: inpainting(mask, shape, images, hidden),
+        lambda mask, hidden=HIDDEN: mask if hidden == HIDDEN else f"{mask}{100 * hidden:g}",
+        {"mask": ["box", "half"], "hidden": [None]},
+    ),
+    "super_resolution": ImageTask(
+        lambda shape, _, factor, kind: super_resolution(kind, factor, shape),
+        lambda factor, kind: f"sr{factor:g}",
+        {"factor": [4, 16], "kind": ["average"]},
+        counts=True,
+    ),
+    "deblurring": ImageTask(
+        lambda shape, images, blur, blur_std=None: blurs.blur(blur, shape, images, blur_std),
+        lambda blur, blur_std=blurs.BLUR_STD: (
+            f"{blur.removesuffix('_reflect')}_blur" + ("" if blur_std == blurs.BLUR_STD else f"{blur_std:g}")
+        ),
+        {"blur": ["gaussian", "motion"], "blur_std": [None]},
+        counts=True,
+    ),
+    "jpeg": ImageTask(
+        lambda shape, _, codec, quality=QUALITY: jpeg(quality, codec),
+        lambda codec, quality=QUALITY: f"jpeg{quality:g}",
+        {"codec": ["real"], "quality": [None]},
+    ),
+    "phase_retrieval": ImageTask(lambda shape, _: PhaseRetrieval(), lambda: "phase_retrieval", n_samples=4),
+    "hdr": ImageTask(lambda shape, _: HDR(), lambda: "hdr"),
+    "denoising": ImageTask(lambda shape, _: denoising(shape), lambda: "denoising", noise_std=0.3, counts=True),
+    "colorization": ImageTask(lambda shape, _: Colorization(shape), lambda: "colorization"),
+}
+
+
+class ImageDataset(BaseDataset):
+    """Images ``first`` to ``first + n_images - 1`` of a set, of which a ``task`` shows a part."""
+
+    def find(self, prior):
+        """Paths of the images, and the function of a path and a size that makes them the prior's size."""
+        raise NotImplementedError
+
+    def fetch(self, prior):
+        """Download the images, if there is where from."""
+
+    def prepare(self):
+        """Fetch the prior's weights and the images, and check that they are there; ``benchopt prepare``."""
+        prior = Prior.of(self.prior)
+        prior.weights.prepare()
+        self.fetch(prior)
+        self.find(prior)
+
+    def get_data(self):
+        """The objective's data, or ``{"missing": what to do}`` if images or weights are not on this machine."""
+        prior = Prior.of(self.prior)
+        options = {name: getattr(self, name) for name in self.task.options if getattr(self, name) is not None}
+        images = tuple(range(self.first, self.first + self.n_images))
+        try:
+            paths, fit = self.find(prior)  # the size of a pipeline's images is in its files
+            prior.weights.require()
+            operator = self.task.operator(prior.signal_shape, images, **options)
+        except FileNotFoundError as error:
+            return {"missing": str(error)}
+        rate = self.poisson_rate if self.task.counts else None
+        return {
+            "x_true": stack_images(paths, image_size(prior), fit),
+            "operator": operator,
+            "noise": GaussianNoise(self.noise_std) if rate is None else PoissonNoise(rate),
+            "task": self.task.name(**options),
+            "prior": prior,
+            "metrics": ("lpips", "psnr", "ssim", "data_misfit"),
+            "images": images,
+            "files": tuple(path.name for path in paths),
+            "n_samples": self.task.n_samples,
+        }
+
+
+class FFHQ(ImageDataset):
+    """Faces: the shipped thumbnails, the user's folder, or for priors of more than 64 px those of the hub."""
+
+    parameters = {"prior": ["faces64"], "first": [0], "n_images": [4]}
+
+    def find(self, prior):
+        return find_ffhq(self.first, self.n_images, image_size(prior), shipped_prior=prior.weights.shipped)
+
+    def fetch(self, prior):
+        if image_size(prior) > 64:
+            fetch_ffhq()
+
+
+class ImageNet(ImageDataset):
+    """The 300 images of the validation set that ``assets/imagenet300.txt`` lists, in the user's folder."""
+
+    parameters = {"prior": ["imagenet256"], "first": [0], "n_images": [4]}
+
+    def find(self, prior):
+        return find_imagenet(self.first, self.n_images, image_size(prior))
+
+
+def image_size(prior):
+    """Side of a prior's square images; raises ValueError if it is no prior of RGB images."""
+    shape = prior.signal_shape
+    if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+        raise ValueError(f"prior={prior.name} has signals of shape {shape}; a prior of square RGB images is needed")
+    return shape[1]
+
+
+def gaussian_data(prior, dim, noise_std, n_problems):
+    """The objective's data of ``n_problems`` draws of a closed-form prior, seen in two coordinates by diag(1, 0.3).
+
+    ``dim``, of the sampled variable, and the number of a problem seed its truth. Raises ValueError for signals of
+    fewer than two coordinates.
+    """
+    (size,) = prior.signal_shape
+    if size < 2:
+        raise ValueError(
+            f"two coordinates are observed, so {prior.name} needs a dim (signal_dim) of 2 or more, got {size}"
+        )
+    problems = tuple(range(n_problems))
+    seeds = [stream_seed(0, "truth", "gaussian", dim, number) for number in problems]
+    truths = [prior.load("cpu").sample(1, torch.Generator().manual_seed(seed)) for seed in seeds]
+    identity = torch.eye(size, dtype=torch.float64)
+    return {
+        "x_true": torch.cat(truths),
+        "operator": DenseSVD(identity[:2, :2], torch.tensor([1.0, 0.3], dtype=torch.float64), identity),
+        "noise": GaussianNoise(noise_std),
+        "task": "gaussian",
+        "prior": prior,
+        "metrics": ("mean_error", "mean_error_floor", "variance_ratio", "data_misfit"),
+        "images": problems,
+        "files": tuple(f"problem {number}" for number in problems),
+        "n_samples": 1000,
+    }
