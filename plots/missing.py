@@ -1,6 +1,6 @@
 from benchopt import BasePlot
 
-from benchmark_utils.results import tables
+from benchmark_utils.results import page, tables
 
 
 class Plot(BasePlot):
@@ -10,7 +10,7 @@ class Plot(BasePlot):
     type = "table"
 
     def plot(self, df):
-        return tables.page_table(tables.missing(df))[1]
+        return page.page_table(tables.missing(df))[1]
 
     def get_metadata(self, df):
-        return tables.page_table(tables.missing(df))[0]
+        return page.page_table(tables.missing(df))[0]

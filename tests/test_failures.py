@@ -15,8 +15,8 @@ import pytest
 from helpers import accounted_run, benchopt, rows_of
 from test_end_to_end import plain
 
-from benchmark_utils.results import players, report, terminal
-from benchmark_utils.runs import cells, run
+from benchmark_utils.__main__ import main
+from benchmark_utils.runs import cells
 
 # a solver whose cells last as long as they are told to, and may refuse an image or fill a disk
 SMALL_SOLVER = """
@@ -116,33 +116,34 @@ def test_a_run_without_any_results(bench, dataset, flags, code):
 )
 def test_a_wrong_argument_is_a_usage_error(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
-        run.main(arguments)
+        main(["run", *arguments])
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("main", [terminal.main, report.main])
+@pytest.mark.parametrize("command", ["table", "report"])
 @pytest.mark.parametrize(
     "config, message", [("solver: [smal]", "did not match any solver"), ("solver: [", "while parsing")]
 )
-def test_a_wrong_config_of_what_is_expected_is_a_usage_error(main, config, message, tmp_path, capsys):
+def test_a_wrong_config_of_what_is_expected_is_a_usage_error(command, config, message, tmp_path, capsys):
     (tmp_path / "run.parquet").touch()
     (tmp_path / "c.yml").write_text(config)
     with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path / "run.parquet"), "--expect", str(tmp_path / "c.yml")])
+        main([command, str(tmp_path / "run.parquet"), "--expect", str(tmp_path / "c.yml")])
     error = capsys.readouterr().err
     assert f"{tmp_path / 'c.yml'}: " in error and message in error
 
 
-def test_listening_to_a_missing_file_is_a_usage_error(capsys):
+@pytest.mark.parametrize("command", ["table", "report", "listen"])
+def test_a_missing_result_is_a_usage_error(command, capsys):
     with pytest.raises(SystemExit, match="2"):
-        players.main(["nowhere.parquet"])
+        main([command, "nowhere.parquet"])
     assert "nowhere.parquet does not exist" in capsys.readouterr().err
 
 
 def start(bench, *arguments, **environment):
-    """Start ``benchmark_utils.runs.run`` in a process group of its own."""
+    """Start ``python -m benchmark_utils run`` in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmark_utils.runs.run", *arguments],
+        [sys.executable, "-m", "benchmark_utils", "run", *arguments],
         cwd=bench,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
         stdout=open(bench / "log", "w"),

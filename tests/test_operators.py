@@ -329,7 +329,7 @@ def test_differentiable_jpeg_is_near_the_real_one():
 
 def test_soft_jpeg_quantises_block_dcts():
     """On grey images: the luminance alone, against scipy's DCT."""
-    grey = np.random.default_rng(0).rand(-1, 1, (16, 32))
+    grey = np.random.default_rng(0).uniform(-1, 1, (16, 32))
     y = jpeg(30, "soft").A(torch.from_numpy(grey).expand(1, 3, 16, 32).clone())
     table = np.array(jpeg_module.LUMINANCE) * 50 / 30
     expected = np.empty_like(grey)

@@ -18,3 +18,8 @@ class PhaseRetrieval(Physics):
         padded = F.pad((x + 1) / 2, (width // 4, width // 4, height // 4, height // 4))
         spectrum = torch.fft.fft2(torch.fft.ifftshift(padded, dim=(-2, -1)), norm="ortho")
         return torch.fft.fftshift(spectrum, dim=(-2, -1)).abs()
+
+    def picture(self, y, noise):
+        """Moduli (n, C, H, W) on a logarithmic scale in units of the noise, each image scaled to [-1, 1]."""
+        logarithm = (y.clamp(min=0) / noise.std).log1p()
+        return 2 * logarithm / logarithm.amax((1, 2, 3), keepdim=True) - 1

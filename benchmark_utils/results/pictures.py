@@ -92,7 +92,7 @@ def _picture_sizes(cells):
     return max(1, (PICTURE_BUDGET - of_stems) // max(1, of_images)), reduction
 
 
-def displayable(array):
+def squeeze_picture(array):
     """An array as (H, W) or (H, W, 3), None if it is no picture."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
@@ -108,7 +108,7 @@ def enlarge(pixels, height, width):
 
 
 def _picture(label, array, height, width, reduction, window=None):
-    pixels = displayable(array)
+    pixels = squeeze_picture(array)
     if pixels is None:
         return Picture(f"{label} (not a picture)", np.full((height, width), 255, np.uint8))
     pixels = enlarge(pixels, height, width)
@@ -121,14 +121,14 @@ def _picture(label, array, height, width, reduction, window=None):
 
 def title(df, task, view):
     """The task and what a view shows, or why there is no spread."""
-    if task == NO_PICTURES or stored(df, task, view):
+    if task == NO_PICTURES or read_stored(df, task, view):
         return task + VIEWS[view]
-    if any("stems" in cell for cell in stored(df, task).values()):
-        return f"{task}: no spread, which is kept of images only"
+    if any("stems" in cell for cell in read_stored(df, task).values()):
+        return f"{task}: no spread, which is stored of images only"
     return f'{task}: no spread, since each image has one sample; draw several with -o "*[n_samples=8]"'
 
 
-def stored(df, task, view="reconstructions"):
+def read_stored(df, task, view="reconstructions"):
     """``{solver: what its cell stored}`` of the solvers that a view shows, in the order of the leaderboard."""
     if task not in tasks(picture_cells(df)):
         return {}
@@ -146,7 +146,7 @@ def rows_of_cells(df, task):
 
 def n_columns(df, task, view):
     """Number of columns of the grid of :func:`pictures`: rows of about the same length."""
-    n_pictures = len(stored(df, task, view)) + 2
+    n_pictures = len(read_stored(df, task, view)) + 2
     return math.ceil(n_pictures / math.ceil(n_pictures / PICTURE_COLUMNS))
 
 
@@ -176,7 +176,7 @@ def pictures(df, task, view="reconstructions"):
 
     ``view`` is a key of ``VIEWS``: with "error" and "spread" a solver's picture is that map instead of its sample.
     """
-    cells = stored(df, task, view)
+    cells = read_stored(df, task, view)
     if not cells:
         return []
     n_images, reduction = _picture_sizes(picture_cells(df))
