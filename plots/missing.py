@@ -1,9 +1,7 @@
-from benchopt import BasePlot
-
 from benchmark_utils.results import page, tables
 
 
-class Plot(BasePlot):
+class Plot(page.BasePlot):
     """The cells of the run that have no row, and why."""
 
     name = "missing"

@@ -1,9 +1,7 @@
-from benchopt import BasePlot
-
 from benchmark_utils.results import page, pictures
 
 
-class Plot(BasePlot):
+class Plot(page.BasePlot):
     """Truth, observation and every solver for the first images of a task: sample, error, zoom or spread."""
 
     name = "reconstructions"

@@ -12,11 +12,14 @@ import time
 import pandas as pd
 import psutil
 import pytest
-from helpers import accounted_run, benchopt, rows_of
+from benchopt.utils.run_context import RunContext
+from helpers import ROOT, accounted_run, benchopt, rows_of
 from test_end_to_end import plain
 
 from benchmark_utils.__main__ import main
+from benchmark_utils.attempts import last_attempt
 from benchmark_utils.runs import cells
+from benchmark_utils.sampler import PosteriorSampler
 
 # a solver whose cells last as long as they are told to, and may refuse an image or fill a disk
 SMALL_SOLVER = """
@@ -131,6 +134,37 @@ def test_a_wrong_config_of_what_is_expected_is_a_usage_error(command, config, me
         main([command, str(tmp_path / "run.parquet"), "--expect", str(tmp_path / "c.yml")])
     error = capsys.readouterr().err
     assert f"{tmp_path / 'c.yml'}: " in error and message in error
+
+
+def test_a_run_from_another_folder_says_where_to_start(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "-s", "small"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"runs start in the folder of the benchmark: cd {ROOT}")
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["table"], ["report"], ["listen"]])
+def test_help_of_each_command(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    assert f"python -m benchmark_utils {' '.join(command)}" in capsys.readouterr().out
+
+
+class Overriding(PosteriorSampler):
+    name = "overriding"
+
+    def set_objective(self, **_):
+        raise ValueError("no such network")
+
+
+def test_what_an_override_fails_with_is_recorded(tmp_path):
+    solver = Overriding.get_instance()
+    solver._run_context = RunContext(
+        run_output_base=tmp_path / "run", dataset_name="d", objective_name="o", solver_name="s", repetition=0
+    )
+    with pytest.raises(ValueError, match="no such network"):
+        solver.set_objective()
+    assert "ValueError: no such network" in last_attempt(tmp_path, ("d", "o", "s", 0))
 
 
 @pytest.mark.parametrize("command", ["table", "report", "listen"])

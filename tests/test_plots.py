@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import torch
 import yaml
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.cli.main import run as benchopt_run
+from benchopt.plotting.generate_matplotlib import get_figures
 from benchopt.plotting.helpers import update_plot_data_style
 from benchopt.results import save_results
 from benchopt.utils.run_context import RunContext
@@ -513,6 +515,17 @@ def test_no_plot_name_begins_another():
     """The page finds the options of a plot by the prefix of its name."""
     for one, other in itertools.permutations(CONFIG["plots"], 2):
         assert not one.startswith(other)
+
+
+@pytest.mark.filterwarnings("ignore:Plot .*cannot be rendered")
+def test_every_static_figure_has_a_file_of_its_own(df, tmp_path):
+    """benchopt cuts their names at the last dot, that of noise_std=0.05, and takes a slash for a folder."""
+    df["dataset_name"] = df["dataset_name"].str.replace("prior=faces64", "prior=org/name")
+    n_figures = sum(plot["type"] != "table" for plots in page_data(df).values() for plot in plots.values())
+    with benchopt_run.make_context("run", [".", "--no-html"]):
+        get_figures(Benchmark(ROOT), df, tmp_path, ["quality_cost", "per_image", "reconstructions"])
+    matplotlib.pyplot.close("all")
+    assert len(list(tmp_path.rglob("*.pdf"))) == n_figures > 6
 
 
 def test_page_shows_the_stored_pixels(df):

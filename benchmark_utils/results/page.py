@@ -1,8 +1,9 @@
-"""A table on benchopt's page: what it needs to sort by numbers, and to break long names."""
+"""What benchopt's page needs of a plot: names of files, cells that sort by their numbers, long names that break."""
 
 import re
 
-from benchopt import BasePlot
+import benchopt
+import click
 
 from benchmark_utils.results.tables import definitions_text
 
@@ -60,6 +61,17 @@ def page_table(table):
         "default_order_ascending": True,
     }
     return metadata, rows
+
+
+class BasePlot(benchopt.BasePlot):
+    """benchopt's plot, with names that the files of ``--no-html`` can have: benchopt cuts them at their last dot."""
+
+    def _get_all_plots(self, df):
+        plots, options = super()._get_all_plots(df)
+        context = click.get_current_context(silent=True)
+        if context is not None and not context.params.get("html", True):
+            plots = {re.sub(r"[./]", "_", name): plot for name, plot in plots.items()}
+        return plots, options
 
 
 class TablePlot(BasePlot):
