@@ -115,6 +115,7 @@ def test_a_run_without_any_results(bench, dataset, flags, code):
         (["--config", "nowhere.yml"], "No such file or directory: 'nowhere.yml'"),
         (["--parallel-config", "nowhere.yml"], "No such file or directory: 'nowhere.yml'"),
         (["--job", "2"], "No such option '--job'"),
+        (["-s", "silence", "--output", "/dev/null/run"], "File exists: '/dev/null'"),
     ],
 )
 def test_a_wrong_argument_is_a_usage_error(arguments, message, capsys):

@@ -35,7 +35,7 @@ INTERRUPTED = 130  # exit code, as shells have it
 def read_request(arguments):
     """What follows ``benchopt run .`` as (arguments of benchopt, run config, path of the results, parallel backend).
 
-    Raises one of ``BAD_REQUEST`` if it asks for what does not exist.
+    Raises one of ``BAD_REQUEST`` if it asks for what does not exist, or results cannot be written.
     """
     arguments = arguments if arguments[:1] == ["."] else [".", *arguments]
     with benchopt_run.make_context("run", list(arguments)) as context:
@@ -53,6 +53,7 @@ def read_request(arguments):
     backend = yaml.safe_load(Path(parallel).read_text())["backend"] if parallel else None
     next(requested_cells(request), None)
     path = uniquify_fname(path.with_suffix(".parquet"))
+    path.parent.mkdir(parents=True, exist_ok=True)
     return [*arguments, "--output", str(path)], request, path, backend
 
 
@@ -115,7 +116,6 @@ def account(arguments, request, path):
 
 def run_and_account(arguments, request, path, backend, allow_failures):
     """Run what :func:`read_request` has read, account for the cells, and return the exit code."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     survive_broken_datasets()
     if backend == "submitit":
         survive_dead_jobs()
