@@ -120,12 +120,7 @@ class Objective(RecordsAttempts, BaseObjective):
 
     def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb, ess, provenance, oracle=None):
         samples = self._informed(samples, oracle)
-        cost = {
-            "nfe": nfe,
-            "vjp": vjp,
-            "seconds_per_image": seconds_per_image,
-            "peak_memory_gb": peak_memory_gb,
-        }
+        cost = {"nfe": nfe, "vjp": vjp, "seconds_per_image": seconds_per_image, "peak_memory_gb": peak_memory_gb}
         posterior = self._exact_posterior()
         rows = []
         for i, group in enumerate(self.groups):

@@ -8,8 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmark_utils.provenance import ROOT
 from benchmark_utils.runs import run
-from benchmark_utils.runs.cells import BAD_REQUEST, ROOT, read_expected
+from benchmark_utils.runs.cells import BAD_REQUEST, read_expected
 
 RESULTS_COMMANDS = {
     "table": "print the tables of a run",
@@ -32,9 +33,7 @@ def parse(arguments):
         command = commands.add_parser(name, help=text, description=text, **how)
         command.add_argument("results", type=Path, help="results of a run, outputs/<run>.parquet")
         if name != "listen":
-            command.add_argument(
-                "--expect", type=Path, metavar="CONFIG", help="the run's config: name its missing cells"
-            )
+            command.add_argument("--expect", type=Path, metavar="CONFIG", help="run config: name its missing cells")
     options, rest = parser.parse_known_args(arguments)
     command = commands.choices[options.command]
     if rest and options.command != "run":

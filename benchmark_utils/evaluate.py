@@ -1,15 +1,12 @@
 """Score one sampler from Python: ``evaluate`` takes a function or a solver, and a task; one row per image."""
 
-from pathlib import Path
-
 import pandas as pd
 from benchopt import BaseSolver
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.utils.run_context import RunContext
 
+from benchmark_utils.provenance import ROOT
 from benchmark_utils.sampler import PosteriorSampler
-
-ROOT = Path(__file__).parents[1]
 
 
 def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetition=0, **parameters):
@@ -34,7 +31,8 @@ def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetiti
     rows : pandas.DataFrame
         One row per image; ``benchmark_utils.metrics.METRICS`` defines the scores.
 
-    Raises ValueError if ``dataset`` is not exactly one task, or lacks its files or weights, or if the solver skips it.
+    Raises ValueError if ``dataset`` is not exactly one task, or lacks its files or weights, or if the solver skips
+    it or lacks a parameter.
     """
     benchmark = Benchmark(ROOT, seed=seed)
     data = _only_task(benchmark, dataset)
@@ -42,6 +40,10 @@ def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetiti
     if not (isinstance(sampler, type) and issubclass(sampler, BaseSolver)):
         name = getattr(sampler, "__name__", "sampler")
         sampler = type(name, (PosteriorSampler,), {"name": name, "sample": staticmethod(sampler)})
+    if unknown := parameters.keys() - sampler.parameters.keys():
+        raise ValueError(
+            f"{sampler.name} has no {', '.join(sorted(unknown))}; its parameters: {list(sampler.parameters)}"
+        )
     solver = sampler.get_instance(**parameters)
     RunContext().set_run_context(objective, data, solver, repetition, base_seed=seed)
     skipped, reason = objective._set_dataset(data)

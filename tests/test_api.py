@@ -47,7 +47,7 @@ def test_a_solver_class_with_parameters():
     task = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=1]"
     rows = evaluate(DDNM, task, n_steps=4)
     assert rows.nfe.tolist() == [4] and rows.task.tolist() == ["half"]
-    with pytest.raises(TypeError, match="zeal"):
+    with pytest.raises(ValueError, match="ddnm has no zeal; its parameters: .*n_steps"):
         evaluate(DDNM, task, zeal=1)
 
 

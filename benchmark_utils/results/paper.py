@@ -8,9 +8,10 @@ import yaml
 
 from benchmark_utils.files.paths import asset
 from benchmark_utils.metrics import STEMS
+from benchmark_utils.provenance import ROOT
 from benchmark_utils.results.scores import Score, headline, interval_note, origin_note, ranking, rows_of, scores_and_fid
 from benchmark_utils.results.tables import MISSING, Cell, Table, define, heading, note_table, score_cell
-from benchmark_utils.runs.cells import ROOT, requested_cells, task_label
+from benchmark_utils.runs.cells import requested_cells, task_label
 
 MGDM_PRIORS = {"ffhq256": "ffhq_pixel", "imagenet256": "imagenet_pixel", "ffhq256_latent": "ffhq_ldm"}
 MGDM_TASKS = {

@@ -162,10 +162,6 @@ def pictures_html(df, task, view):
     return f'<h3>{view.capitalize()}{pictures.VIEWS[view]}</h3><div class="pictures" style="{style}">{figures}</div>'
 
 
-def section(name, title, parts):
-    return f'<section id="{name}"><h2>{html.escape(title)}</h2>\n{"".join(parts)}\n</section>\n'
-
-
 def task_parts(df, task):
     """Everything about one task."""
     yield table_html(tables.leaderboard(df, task))
@@ -196,7 +192,10 @@ def report(df, title, config=None, outputs=None):
     order = sorted(sections, key=lambda name: name != "task0")
     options = "".join(f'<option value="{name}">{html.escape(sections[name][0])}</option>' for name in order)
     facts = "; ".join(f"{name}: {value}" for name, value in scores.facts(df).items())
-    body = "".join(section(name, *sections[name]) for name in order)
+    body = "".join(
+        f'<section id="{name}"><h2>{html.escape(sections[name][0])}</h2>\n{"".join(sections[name][1])}\n</section>\n'
+        for name in order
+    )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>"

@@ -128,7 +128,7 @@ def scores(rows):
 
 
 def fids(rows):
-    """``{solver: Score of the FID}`` of the rows of a task, where at least two images have features; no interval.
+    """``{solver: {"fid": Score}}`` of the rows of a task, where at least two images have features; no interval.
 
     The Fréchet Inception distance: Heusel et al. 2017, https://arxiv.org/abs/1706.08500.
     """
@@ -141,7 +141,7 @@ def fids(rows):
         n = sum(map(len, drawn))
         if n > 1:
             distance = frechet_distance(np.concatenate(drawn), np.concatenate(real))
-            found[solver] = Score(distance, np.nan, n)
+            found[solver] = {"fid": Score(distance, np.nan, n)}
     return found
 
 
@@ -165,10 +165,7 @@ def frechet_distance(features, other):
 def scores_and_fid(rows):
     """:func:`scores` with the FID where features were stored."""
     distances = fids(rows)
-    return {
-        solver: row | ({"fid": distances[solver]} if solver in distances else {})
-        for solver, row in scores(rows).items()
-    }
+    return {solver: row | distances.get(solver, {}) for solver, row in scores(rows).items()}
 
 
 def ranking(summary, name):

@@ -5,26 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark_utils.results.scores import (
-    COSTS,
-    N_RESAMPLES,
-    Score,
-    comparisons,
-    counts,
-    format_number,
-    headline,
-    interval_note,
-    metric,
-    metrics_of,
-    oracles,
-    origin_note,
-    ranking,
-    rows_of,
-    scores,
-    scores_and_fid,
-    standings,
-    tasks,
-)
+from benchmark_utils.results import scores
 from benchmark_utils.runs.cells import (
     command_line_request,
     missing_among_rows,
@@ -66,11 +47,11 @@ class Table:
 
 
 def heading(name):
-    return metric(name).label + ARROWS[metric(name).direction]
+    return scores.metric(name).label + ARROWS[scores.metric(name).direction]
 
 
 def _labels(names):
-    return [metric(name).label for name in names]
+    return [scores.metric(name).label for name in names]
 
 
 def score_cell(row, name, best=None):
@@ -80,29 +61,30 @@ def score_cell(row, name, best=None):
 
 
 def _cost_cell(row, name):
-    return Cell(format_number(row[name].mean), row[name].mean) if name in row else Cell(MISSING)
+    return Cell(scores.format_number(row[name].mean), row[name].mean) if name in row else Cell(MISSING)
 
 
 def _numbered(rows, summary, name):
     """(number, solver) from best to worst by one score, after the oracles, which have number 0."""
-    informed, order = oracles(rows), ranking(summary, name)
+    informed, order = scores.oracles(rows), scores.ranking(summary, name)
     competing = [solver for solver in order if solver not in informed]
     return [*((0, solver) for solver in order if solver in informed), *enumerate(competing, 1)]
 
 
 def _oracle_notes(rows):
-    return [f"number 0: no competitors, they see the truth: {', '.join(oracles(rows))}"] if oracles(rows) else []
+    informed = ", ".join(scores.oracles(rows))
+    return [f"number 0: no competitors, they see the truth: {informed}"] if informed else []
 
 
 def _best(rows, summary, name):
     """The best score of a column, None where no direction is better or nobody but oracles is measured."""
-    direction, informed = metric(name).direction, oracles(rows)
+    direction, informed = scores.metric(name).direction, scores.oracles(rows)
     found = [row[name] for solver, row in summary.items() if name in row and solver not in informed]
     return max(found, key=lambda score: direction * score.mean) if direction and found else None
 
 
 def define(names):
-    return {metric(name).label: metric(name).definition for name in names}
+    return {scores.metric(name).label: scores.metric(name).definition for name in names}
 
 
 def definitions_text(definitions):
@@ -119,14 +101,14 @@ def note_table(task, note):
 
 def leaderboard(df, task):
     """Scores and costs of every solver of a task, best first."""
-    rows = rows_of(df, task)
-    summary, first, measured = scores_and_fid(rows), headline(rows), metrics_of(rows)
-    elsewhere = (first, *COSTS, *EXACTNESS, *OF_SAMPLES)
+    rows = scores.rows_of(df, task)
+    summary, first, measured = scores.scores_and_fid(rows), scores.headline(rows), scores.metrics_of(rows)
+    elsewhere = (first, *scores.COSTS, *EXACTNESS, *OF_SAMPLES)
     others = [name for name in measured if name not in elsewhere and not name.endswith("_floor")]
     quality = [first, *others, *(["fid"] if any("fid" in row for row in summary.values()) else [])]
-    costs = [name for name in COSTS if name in measured]
+    costs = [name for name in scores.COSTS if name in measured]
     best = {name: _best(rows, summary, name) for name in quality}
-    n_images = counts(summary)
+    n_images = scores.counts(summary)
     unequal = len(set(n_images.values())) > 1
     body = []
     for number, solver in _numbered(rows, summary, first):
@@ -136,34 +118,34 @@ def leaderboard(df, task):
         cells += [_cost_cell(row, name) for name in costs]
         body.append([*cells, Cell(str(n_images[solver]), n_images[solver])] if unequal else cells)
     notes = [
-        f"{interval_note(rows, summary)}; sorted by {metric(first).label}, best in bold; "
+        f"{scores.interval_note(rows, summary)}; sorted by {scores.metric(first).label}, best in bold; "
         "↑ higher is better, ↓ lower; costs without an arrow",
         *_oracle_notes(rows),
     ]
     columns = ["#", "solver", *map(heading, quality), *_labels(costs), *(["n"] if unequal else [])]
-    return Table(task, notes, define([*quality, *costs]), columns, body, origin_note(rows))
+    return Table(task, notes, define([*quality, *costs]), columns, body, scores.origin_note(rows))
 
 
 def overall(df, compared):
     """Mean ranks over the tasks of one of :func:`benchmark_utils.results.comparisons`."""
-    chosen, solvers = comparisons(df)[compared]
+    chosen, solvers = scores.comparisons(df)[compared]
     notes = []
     for solver in df["solver_name"].unique():
-        if solver in oracles(df):
+        if solver in scores.oracles(df):
             notes.append(f"not ranked: {solver}, sees the truth")
         elif solver not in solvers:
-            lacking = [task for task in chosen if solver not in scores(rows_of(df, task))]
+            lacking = [task for task in chosen if solver not in scores.scores(scores.rows_of(df, task))]
             notes.append(f"not ranked: {solver}, no score on {', '.join(lacking)}")
-    for task in tasks(df):
+    for task in scores.tasks(df):
         if task not in chosen:
-            lacking = [solver for solver in solvers if solver not in scores(rows_of(df, task))]
+            lacking = [solver for solver in solvers if solver not in scores.scores(scores.rows_of(df, task))]
             notes.append(f"not compared: {task}, no score of {', '.join(lacking)}")
     if len(solvers) < 2:
         return note_table(compared, "; ".join(["a rank needs two solvers on the same task", *notes]))
-    found, n_images = standings(df, chosen, solvers)
+    found, n_images = scores.standings(df, chosen, solvers)
     if not found:
         return note_table(compared, "the solvers have no image in common")
-    ranked_by = ", ".join(dict.fromkeys(heading(headline(rows_of(df, task))) for task in chosen))
+    ranked_by = ", ".join(dict.fromkeys(heading(scores.headline(scores.rows_of(df, task))) for task in chosen))
     body = []
     for number, standing in enumerate(found, 1):
         interval = "" if np.isnan(standing.low) else f" [{standing.low:.2f}, {standing.high:.2f}]"
@@ -180,14 +162,14 @@ def overall(df, compared):
     definitions = {
         "mean rank": "rank 1 is the best mean score over the images that all these solvers have, equal means share "
         "their ranks; averaged over the tasks; in brackets the 2.5 % and 97.5 % quantiles over "
-        f"{N_RESAMPLES} paired bootstrap resamples of the images, the same images for every solver and for all tasks "
-        "that share them. The interval holds the variation between images, not between seeds or tasks",
+        f"{scores.N_RESAMPLES} paired bootstrap resamples of the images, the same images for every solver and for all "
+        "tasks that share them. The interval holds the variation between images, not between seeds or tasks",
         "ahead of the next": "share of the resamples in which the mean rank is below that of the next row, ties count "
         "half: below 0.975 the order of the two may be chance",
         "tasks won": "tasks on which its mean is the best",
     }
     columns = ["#", "solver", "mean rank ↓", "ahead of the next", "tasks won"]
-    return Table(compared, notes, definitions, columns, body, origin_note(df))
+    return Table(compared, notes, definitions, columns, body, scores.origin_note(df))
 
 
 def missing(df, config=None, outputs=None):
@@ -226,7 +208,7 @@ def missing(df, config=None, outputs=None):
 
 def _tasks_with(df, names):
     """Tasks that have one of some scores."""
-    return [task for task in tasks(df) if not set(names).isdisjoint(metrics_of(rows_of(df, task)))]
+    return [task for task in scores.tasks(df) if not set(names).isdisjoint(scores.metrics_of(scores.rows_of(df, task)))]
 
 
 def samples_tasks(df):
@@ -238,9 +220,9 @@ def samples(df, task):
     """Best, mean and spread of the samples of an image, beside the score of a single one."""
     if task == ONE_SAMPLE:
         return note_table(task, 'spread, best and mean of the samples of an image: draw several, -o "*[n_samples=8]"')
-    rows = rows_of(df, task)
-    summary, measured = scores(rows), metrics_of(rows)
-    shown = [name for name in (headline(rows), "psnr", *OF_SAMPLES) if name in measured]
+    rows = scores.rows_of(df, task)
+    summary, measured = scores.scores(rows), scores.metrics_of(rows)
+    shown = [name for name in (scores.headline(rows), "psnr", *OF_SAMPLES) if name in measured]
     shown = list(dict.fromkeys(shown))
     best = {name: _best(rows, summary, name) for name in shown}
     body = []
@@ -249,9 +231,11 @@ def samples(df, task):
         body.append([Cell(str(number), number), Cell(solver), *cells])
     drawn = rows["p_obj_n_samples"].dropna().unique() if "p_obj_n_samples" in rows else []
     per_image = f"; {', '.join(f'{n:.0f}' for n in drawn)} samples per image" if len(drawn) else ""
-    notes = [f'{interval_note(rows, summary)}{per_image}; a score without "best" or "mean" is of a single sample']
+    notes = [
+        f'{scores.interval_note(rows, summary)}{per_image}; a score without "best" or "mean" is of a single sample'
+    ]
     notes += _oracle_notes(rows)
-    return Table(task, notes, define(shown), ["#", "solver", *map(heading, shown)], body, origin_note(rows))
+    return Table(task, notes, define(shown), ["#", "solver", *map(heading, shown)], body, scores.origin_note(rows))
 
 
 def exactness_tasks(df):
@@ -264,23 +248,25 @@ def exactness(df, task):
     if task == NO_CLOSED_FORM:
         remedy = "needs a prior with a closed form and several draws, e.g. prior=faces64_mfa and n_samples=8"
         return note_table(task, f"distance to the exact posterior: {remedy}")
-    rows = rows_of(df, task)
-    summary, measured = scores(rows), metrics_of(rows)
+    rows = scores.rows_of(df, task)
+    summary, measured = scores.scores(rows), scores.metrics_of(rows)
     shown = [name for name in EXACTNESS if name in measured]
-    costs = COSTS[:3]
+    costs = scores.COSTS[:3]
     order = _numbered(rows, summary, shown[0])
-    best = summary[ranking(summary, shown[0])[0]]
+    best = summary[scores.ranking(summary, shown[0])[0]]
     floors = {name: best[f"{name}_floor"] for name in shown if f"{name}_floor" in measured}
-    floor = {"variance_ratio": Score(1.0, np.nan, 0)} | floors
+    floor = {"variance_ratio": scores.Score(1.0, np.nan, 0)} | floors
     body = [[Cell("0", 0), Cell("floor of exact draws"), *(score_cell(floor, name) for name in shown)]]
     body[0] += [Cell(MISSING)] * len(costs)
     for number, solver in order:
         row = summary[solver]
         cells = [*(score_cell(row, name) for name in shown), *(_cost_cell(row, name) for name in costs)]
         body.append([Cell(str(number), number), Cell(solver), *cells])
-    notes = [f"{interval_note(rows, summary)}; first row: what as many exact draws reach, their own Monte-Carlo error"]
+    notes = [
+        f"{scores.interval_note(rows, summary)}; first row: what as many exact draws reach, their own Monte-Carlo error"
+    ]
     notes += _oracle_notes(rows)
     definitions = define([*shown, *(f"{name}_floor" for name in floors), *costs])
     return Table(
-        task, notes, definitions, ["#", "solver", *map(heading, shown), *_labels(costs)], body, origin_note(rows)
+        task, notes, definitions, ["#", "solver", *map(heading, shown), *_labels(costs)], body, scores.origin_note(rows)
     )

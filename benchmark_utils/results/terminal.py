@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmark_utils.provenance import ROOT
 from benchmark_utils.results import scores, tables
-from benchmark_utils.runs.cells import ROOT, missing_cells
+from benchmark_utils.runs.cells import missing_cells
 
 
 def rich_table(table):
