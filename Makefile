@@ -14,7 +14,7 @@ BIN = .venv/bin
 
 run: .venv/installed
 	$(BIN)/benchopt run . --config configs/quickstart.yml --no-display
-	$(BIN)/python -m benchmark_utils.results.terminal $$(ls -t outputs/quickstart*.parquet | head -1) --expect configs/quickstart.yml
+	$(BIN)/python -m benchmark_utils table $$(ls -t outputs/quickstart*.parquet | head -1) --expect configs/quickstart.yml
 
 # benchopt test starts the pytest that it finds on the path
 test: .venv/installed

@@ -39,17 +39,15 @@ from benchopt import BaseObjective
 from deepinv.physics import Inpainting
 from torch.nn import Conv2d
 
-from benchmark_utils.attempts import forget_attempt, record_attempt
+from benchmark_utils.attempts import RecordsAttempts, forget_attempt
 from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.provenance import fingerprint
 from benchmark_utils.rng import RNG, stream_seed
-from benchmark_utils.stored import features
-
-N_PICTURES = 4
+from benchmark_utils.stored import inception, store
 
 
-class Objective(BaseObjective):
+class Objective(RecordsAttempts, BaseObjective):
     """Draw from p(x | y) given a pretrained diffusion prior: quality, exactness and cost of posterior samplers.
 
     ``n_samples`` draws per image (the dataset's number unless given), ``batch_size`` rows at a time (what fits
@@ -83,6 +81,11 @@ class Objective(BaseObjective):
             missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):
             missing = f"tf32 would reach the convolutions of {type(operator).__name__} too; use float32 or bfloat16"
+        if missing is None and self.fid and len(prior.signal_shape) == 3:
+            try:
+                inception()  # before the hours of sampling
+            except FileNotFoundError as error:
+                missing = str(error)
         return missing is not None, missing
 
     def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None):
@@ -116,22 +119,16 @@ class Objective(BaseObjective):
             "batch_size": self.batch_size,
         }
 
-    @record_attempt
     def evaluate_result(self, samples, nfe, vjp, seconds_per_image, peak_memory_gb, ess, provenance, oracle=None):
         samples = self._informed(samples, oracle)
-        cost = {
-            "nfe": nfe,
-            "vjp": vjp,
-            "seconds_per_image": seconds_per_image,
-            "peak_memory_gb": peak_memory_gb,
-        }
+        cost = {"nfe": nfe, "vjp": vjp, "seconds_per_image": seconds_per_image, "peak_memory_gb": peak_memory_gb}
         posterior = self._exact_posterior()
         rows = []
         for i, group in enumerate(self.groups):
-            draws = joined(samples[group])
-            scores = self._image_scores(i, draws, joined(self.x_true[group]))
+            draws = join(samples[group])
+            scores = self._image_scores(i, draws, join(self.x_true[group]))
             if posterior is not None:
-                mean, trace_cov = joined(posterior.mean[group]), posterior.trace_cov[group].sum()
+                mean, trace_cov = join(posterior.mean[group]), posterior.trace_cov[group].sum()
                 scores |= exactness(draws.to(mean), mean, trace_cov)
             if "sliced_wasserstein" in self.metrics:
                 scores |= self._mixture_scores(i, draws)
@@ -186,32 +183,11 @@ class Objective(BaseObjective):
             row["si_sdri_mean"] = float(METRICS["si_sdri_all"].score(draws.mean(0, keepdim=True), truth))
         return row
 
-    @record_attempt
     def save_final_results(self, samples, oracle=None, **_):
         """For the page: truth, observation, first sample and spread of the first images, and stems as audio."""
-        kept = self._kept(self._informed(samples, oracle))
+        stored = store(self.problem, self.x_true, self._informed(samples, oracle), self.groups, self.fid)
         forget_attempt(self)
-        return kept
-
-    def _kept(self, samples):
-        if "separation" in self.problem.capabilities:
-            from benchmark_utils.results.players import kept  # imports soundfile, which only audio needs
-
-            first = self.groups[0]
-            return kept(joined(self.x_true[first]), joined(samples[first])[0])
-        if "image" not in self.problem.capabilities:
-            return None
-        observation = self.problem.y
-        if hasattr(self.problem.operator, "picture"):
-            observation = self.problem.operator.picture(observation, self.problem.noise)
-        pictures = {"truth": self.x_true, "observation": observation, "sample": samples[:, 0]}
-        kept = {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
-        if self.draws_per_image > 1:
-            spread = samples[:N_PICTURES].float().std(1).mean(1)  # of a value in [-1, 1]: at most about 1
-            kept["spread"] = (255 * spread.clamp(0, 1)).round().byte().cpu().numpy()
-        if self.fid:
-            kept |= {f"{name}_features": features(to_uint8(pictures[name])) for name in ("truth", "sample")}
-        return kept
+        return stored
 
     def get_one_result(self):
         return {
@@ -235,12 +211,6 @@ class Objective(BaseObjective):
         pass
 
 
-def joined(parts):
+def join(parts):
     """Parts (k, ..., length) of one signal as (..., k length)."""
     return torch.cat(list(parts), -1)
-
-
-def to_uint8(batch):
-    """Images (n, C, H, W) in [-1, 1] as numpy uint8 (n, H, W, C), clamped."""
-    pixels = (batch.detach().float().clamp(-1, 1) + 1) * 127.5
-    return pixels.round().byte().movedim(1, -1).cpu().numpy()

@@ -12,6 +12,7 @@ import platform
 from datetime import datetime
 
 FOLDER = "attempts"
+STEPS = {"set_objective", "run", "get_result", "evaluate_result", "save_final_results"}  # of a cell, by benchopt
 
 
 def _path(outputs, cell):
@@ -49,13 +50,10 @@ def record_failure(component, error):
 
 
 def record_attempt(method):
-    """Let a method of a solver or objective note that its cell has begun, and what it fails with.
-
-    An override that does more than call a noted method is noted itself, or its own failure is not told.
-    """
+    """Let a method of a solver or objective note that its cell has begun, and what it fails with."""
 
     @functools.wraps(method)
-    def noting(self, *args, **kwargs):
+    def recording(self, *args, **kwargs):
         _write(self, "began, and was stopped: killed, interrupted, out of time or of memory")
         try:
             return method(self, *args, **kwargs)
@@ -63,7 +61,16 @@ def record_attempt(method):
             record_failure(self, error)
             raise
 
-    return noting
+    return recording
+
+
+class RecordsAttempts:
+    """What a solver or objective does for a cell is recorded, in subclasses that override it too."""
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        for name in STEPS & vars(cls).keys():
+            setattr(cls, name, record_attempt(vars(cls)[name]))
 
 
 def forget_attempt(component):

@@ -1,22 +1,20 @@
-"""Score one sampler from Python: ``evaluate`` takes a function and a task, and returns one row per image."""
-
-from pathlib import Path
+"""Score one sampler from Python: ``evaluate`` takes a function or a solver, and a task; one row per image."""
 
 import pandas as pd
+from benchopt import BaseSolver
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.utils.run_context import RunContext
 
+from benchmark_utils.provenance import ROOT
 from benchmark_utils.sampler import PosteriorSampler
 
-ROOT = Path(__file__).parents[1]
 
-
-def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetition=0):
+def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetition=0, **parameters):
     """Draw posterior samples with ``sampler`` and score them as ``benchopt run`` would.
 
     Parameters
     ----------
-    sampler : function ``(problem, prior, rng) -> x_0``
+    sampler : function ``(problem, prior, rng) -> x_0``, or a solver class
         The method, with the arguments and the result of :meth:`benchmark_utils.sampler.PosteriorSampler.sample`.
         It runs without gradients: open ``torch.enable_grad()`` where it differentiates.
     dataset : str
@@ -25,26 +23,50 @@ def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetiti
         Posterior samples per image (None: as the dataset says) and images at a time (None: all).
     seed, repetition : int
         Those of ``benchopt run --seed`` and of its repetitions: they select the measurements and the noise.
+    parameters
+        Of a solver class, such as ``n_steps=20``; the others are left to its presets.
 
     Returns
     -------
     rows : pandas.DataFrame
         One row per image; ``benchmark_utils.metrics.METRICS`` defines the scores.
 
-    Raises ValueError if ``dataset`` is not exactly one task, or lacks its files or weights.
+    Raises ValueError if ``dataset`` is not exactly one task, or lacks its files or weights, or if the solver skips
+    it or lacks a parameter.
     """
     benchmark = Benchmark(ROOT, seed=seed)
     data = _only_task(benchmark, dataset)
     objective = benchmark.get_benchmark_objective().get_instance(n_samples=n_samples, batch_size=batch_size)
-    name = getattr(sampler, "__name__", "sampler")
-    solver = type(name, (PosteriorSampler,), {"name": name, "sample": staticmethod(sampler)}).get_instance()
+    if not (isinstance(sampler, type) and issubclass(sampler, BaseSolver)):
+        name = getattr(sampler, "__name__", "sampler")
+        sampler = type(name, (PosteriorSampler,), {"name": name, "sample": staticmethod(sampler)})
+    if unknown := parameters.keys() - sampler.parameters.keys():
+        raise ValueError(
+            f"{sampler.name} has no {', '.join(sorted(unknown))}; its parameters: {list(sampler.parameters)}"
+        )
+    solver = sampler.get_instance(**parameters)
     RunContext().set_run_context(objective, data, solver, repetition, base_seed=seed)
     skipped, reason = objective._set_dataset(data)
+    if not skipped:
+        skipped, reason = solver.skip(**objective.get_objective())
     if skipped:
         raise ValueError(f"{data}: {reason}")
+    return score(solver, objective)
+
+
+def score(solver, objective):
+    """The rows of a solver for an objective that has drawn y, a pandas.DataFrame."""
     solver.set_objective(**objective.get_objective())
     solver.run(None)
     return pd.DataFrame(objective.evaluate_result(**solver.get_result()))
+
+
+def objective_of(dataset, seed=0, **parameters):
+    """The objective after it has drawn y for a dataset; its seed is ``seed`` itself, benchopt hashes it."""
+    objective = Benchmark(ROOT).get_benchmark_objective().get_instance(**parameters)
+    objective.get_seed = lambda **_: seed
+    objective.set_data(**dataset.get_data())
+    return objective
 
 
 def _only_task(benchmark, pattern):

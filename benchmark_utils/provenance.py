@@ -43,21 +43,16 @@ def provenance(prior, device):
 
 @functools.cache
 def fingerprint():
-    """A digest of the sources, and the state of the files that the user named (images, weights).
+    """What a cached cell depends on: sources, assets, and the state of the files that the user named.
 
     benchopt hashes the file of a solver, dataset or objective but not what they import or read; the base solver
-    and the objective return this from ``_get_state``, which enters the cache key. Taken once in a process: benchopt
-    pickles in one thread (``-j``) while another rebuilds the benchmark, whose configuration cannot be read then.
+    and the objective return this from ``_get_state``, which enters the cache key. Of ``benchmark_utils`` all counts
+    but what only reads results or starts runs. Taken once in a process: benchopt pickles in one thread (``-j``)
+    while another rebuilds the benchmark, whose configuration cannot be read then.
     """
-    return {"benchmark_utils": source_digest(), "user_files": user_files_state()}
-
-
-@functools.cache
-def source_digest():
-    """A digest of the assets' checksums and of ``benchmark_utils`` without what only reads results or starts runs."""
     digest = hashlib.sha256((ROOT / "assets" / "SHA256SUMS").read_bytes())
     sources = ROOT / "benchmark_utils"
     for path in sorted(sources.rglob("*.py")):
         if path.relative_to(sources).parts[0] not in ("results", "runs", "__main__.py"):
             digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return {"sources": digest.hexdigest(), "user_files": user_files_state()}

@@ -10,7 +10,7 @@ import torch
 from benchopt import BaseSolver
 from tqdm import tqdm
 
-from benchmark_utils.attempts import record_attempt
+from benchmark_utils.attempts import RecordsAttempts
 from benchmark_utils.problem import CAPABILITIES, group_of
 from benchmark_utils.provenance import fingerprint, provenance
 from benchmark_utils.rng import RNG
@@ -42,7 +42,7 @@ class CountingPrior:
         return self._count(self._prior.denoise_sigma(x, sigma))
 
 
-class PosteriorSampler(BaseSolver):
+class PosteriorSampler(RecordsAttempts, BaseSolver):
     """A training-free sampler of ``p(x | y)``: subclasses state what they need and define :meth:`sample`.
 
     Class attributes of a solver
@@ -106,7 +106,6 @@ class PosteriorSampler(BaseSolver):
             return True, reason
         return False, None
 
-    @record_attempt
     def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.problem, self.n_samples, self.seed = problem, n_samples, seed
@@ -162,7 +161,6 @@ class PosteriorSampler(BaseSolver):
                 hint = f"; write {name}=[{list(published[0])}]: benchopt tries the values of an outer list in turn"
         raise ValueError(f"{self.name}: {name} must be {' or '.join(expected)}, got {value!r}{hint}")
 
-    @record_attempt
     def run(self, _):
         problem = self.problem.to(self.device, self.prior.dtype)
         if self.device.type == "cuda":

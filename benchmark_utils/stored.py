@@ -1,33 +1,110 @@
-"""What a cell stores for the page beside its scores."""
+"""What a cell stores for the page beside its scores: pictures, Inception features, audio."""
 
 import functools
-import warnings
+import io
 from urllib.error import URLError
 
+import numpy as np
 import torch
 
-BATCH = 16
+from benchmark_utils.metrics import SAMPLE_RATE, STEMS
+
+N_PICTURES = 4
+BATCH = 16  # pictures at a time through the Inception network
+AUDIO_LENGTH = 2**18  # 12 seconds: about 1.5 MB for truth and sample of one cell
+WINDOW = 2048
+PICTURE_HEIGHT, PICTURE_FRAMES = 128, 256
+LOWEST, DYNAMIC_RANGE = 40.0, 80.0  # Hz and dB of the spectrograms
+
+
+def store(problem, x_true, samples, groups, fid):
+    """What is stored of samples (n, D, *signal): of images the first pictures, of stems the first track; else None.
+
+    ``groups`` are the rows of each track; with ``fid``, Inception features of all truths and first draws are added.
+    """
+    if "separation" in problem.capabilities:
+        return store_audio(*(torch.cat(list(x[groups[0]]), -1) for x in (x_true, samples[:, 0])))
+    if "image" in problem.capabilities:
+        return store_pictures(problem, x_true, samples, fid)
+    return None
+
+
+def store_pictures(problem, x_true, samples, fid):
+    """uint8 arrays: truth, observation and first draw (k, H, W, C) of the first images, and the spread (k, H, W)."""
+    show = getattr(problem.operator, "picture", lambda y, noise: y)
+    observation = show(problem.y[:N_PICTURES], problem.noise)
+    pictures = {"truth": x_true, "observation": observation, "sample": samples[:, 0]}
+    stored = {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
+    if samples.shape[1] > 1:
+        spread = samples[:N_PICTURES].float().std(1).mean(1)  # of a value in [-1, 1]: at most about 1
+        stored["spread"] = (255 * spread.clamp(0, 1)).round().byte().cpu().numpy()
+    if fid:
+        stored |= {f"{name}_features": inception_features(to_uint8(pictures[name])) for name in ("truth", "sample")}
+    return stored
+
+
+def to_uint8(batch):
+    """Images (n, C, H, W) in [-1, 1] as numpy uint8 (n, H, W, C), clamped."""
+    pixels = (batch.detach().float().clamp(-1, 1) + 1) * 127.5
+    return pixels.round().byte().movedim(1, -1).cpu().numpy()
 
 
 @functools.cache
 def inception():
-    """torchmetrics' InceptionV3, weights fetched on first use (95 MB); None, with a notice, without them."""
+    """torchmetrics' InceptionV3, weights fetched on first use (95 MB).
+
+    Raises FileNotFoundError if they are neither here nor reachable.
+    """
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     try:
         return NoTrainInceptionV3("inception-v3-compat", ["2048"])
     except (URLError, TimeoutError, ConnectionError) as error:
         folder = f"{torch.hub.get_dir()}/checkpoints"
-        notice = f"FID is left out: the Inception weights are not in {folder} and not reachable ({error})"
-        warnings.warn(notice, stacklevel=2)
-        return None
+        message = f"fid=True needs the Inception weights, which are not in {folder} and not reachable ({error})"
+        raise FileNotFoundError(message) from error
 
 
-def features(images):
-    """Inception features of uint8 images (n, H, W, 3): (n, 2048) in float16, or None."""
-    network = inception()
-    if network is None:
-        return None
+def inception_features(images):
+    """Inception features of uint8 images (n, H, W, 3): (n, 2048) in float16."""
     batches = torch.from_numpy(images).movedim(-1, 1).split(BATCH)
     with torch.no_grad():
-        return torch.cat([network(batch) for batch in batches]).half().numpy()
+        return torch.cat([inception()(batch) for batch in batches]).half().numpy()
+
+
+def store_audio(truth, sample):
+    """Spectrograms and audio of the stems (4, length) of a track, at most 12 seconds."""
+    truth, sample = (stems[:, :AUDIO_LENGTH].double() for stems in (truth, sample))
+    mixture = truth.sum(0, keepdim=True)
+    window = torch.hann_window(WINDOW, dtype=torch.float64)
+    loudest = torch.stft(mixture, WINDOW, window=window, pad_mode="constant", return_complex=True).abs().max() ** 2
+    return {
+        "truth": spectrograms(truth, loudest),
+        "observation": spectrograms(mixture.expand_as(truth), loudest),
+        "sample": spectrograms(sample, loudest),
+        "stems": STEMS,
+        "truth_audio": encode(truth),
+        "sample_audio": encode(sample),
+    }
+
+
+def spectrograms(signals, loudest):
+    """Pictures (k, height, frames, 1), uint8, of signals (k, length): log frequency, from 80 dB below ``loudest``."""
+    hop = max(1, signals.shape[1] // PICTURE_FRAMES)
+    options = {"window": torch.hann_window(WINDOW, dtype=signals.dtype), "return_complex": True}
+    power = torch.stft(signals, WINDOW, hop, pad_mode="constant", **options).abs().square()
+    highest = SAMPLE_RATE / 2
+    frequency = torch.logspace(np.log10(highest), np.log10(LOWEST), PICTURE_HEIGHT, dtype=torch.float64)
+    bins = (frequency / SAMPLE_RATE * WINDOW).round().long()
+    decibels = 10 * (power[:, bins] / loudest).clamp(min=1e-12).log10()
+    level = (decibels / DYNAMIC_RANGE + 1).clamp(0, 1) * 255
+    return level.round().byte()[..., None].numpy()
+
+
+def encode(stems):
+    """Stems (4, length), clamped to [-1, 1], as the bytes of a FLAC file."""
+    import soundfile  # only audio needs it
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, stems.clamp(-1, 1).T.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return np.frombuffer(buffer.getvalue(), dtype=np.uint8)

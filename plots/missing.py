@@ -1,16 +1,14 @@
-from benchopt import BasePlot
-
-from benchmark_utils.results import tables
+from benchmark_utils.results import page, tables
 
 
-class Plot(BasePlot):
+class Plot(page.BasePlot):
     """The cells of the run that have no row, and why."""
 
     name = "missing"
     type = "table"
 
     def plot(self, df):
-        return tables.page_table(tables.missing(df))[1]
+        return page.page_table(tables.missing(df))[1]
 
     def get_metadata(self, df):
-        return tables.page_table(tables.missing(df))[0]
+        return page.page_table(tables.missing(df))[0]

@@ -1,4 +1,4 @@
-from benchmark_utils.results import scores, tables
+from benchmark_utils.results import paper, scores
 from benchmark_utils.results.page import TablePlot
 
 
@@ -7,4 +7,4 @@ class Plot(TablePlot):
 
     name = "paper_comparison"
     options = {"task": scores.tasks}
-    table = staticmethod(tables.paper_comparison)
+    table = staticmethod(paper.paper_comparison)

@@ -1,6 +1,5 @@
-from benchopt import BasePlot
-
 from benchmark_utils.results import charts, scores
+from benchmark_utils.results.page import BasePlot
 
 
 class Plot(BasePlot):

@@ -1,9 +1,7 @@
-from benchopt import BasePlot
-
-from benchmark_utils.results import pictures, tables
+from benchmark_utils.results import page, pictures
 
 
-class Plot(BasePlot):
+class Plot(page.BasePlot):
     """Truth, observation and every solver for the first images of a task: sample, error, zoom or spread."""
 
     name = "reconstructions"
@@ -13,7 +11,7 @@ class Plot(BasePlot):
     def plot(self, df, task, view):
         return [
             # benchopt multiplies by 255 and truncates: half a level keeps every value
-            {"image": None if pixels is None else (pixels + 0.5) / 255, "label": tables.breakable(label)}
+            {"image": None if pixels is None else (pixels + 0.5) / 255, "label": page.breakable(label)}
             for label, pixels in pictures.pictures(df, task, view)
         ]
 

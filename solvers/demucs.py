@@ -3,7 +3,6 @@ import importlib.util
 import soxr
 import torch
 
-from benchmark_utils.attempts import record_attempt
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.sampler import PosteriorSampler
 
@@ -35,7 +34,6 @@ class Solver(PosteriorSampler):
             return True, "demucs needs the package demucs 4.1 or newer: run `pip install 'demucs>=4.1'`"
         return skipped, reason
 
-    @record_attempt
     def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
         from demucs.api import Separator  # optional
 

@@ -10,10 +10,10 @@ import torch
 from benchopt.results import read_results
 from deepinv.physics import DecomposablePhysics
 
+from benchmark_utils.evaluate import objective_of
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities
-from scripts.common import objective_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,9 +85,9 @@ def rows_of(folder):
 
 
 def accounted_run(folder, *arguments, **environment):
-    """Run ``benchmark_utils.runs.run`` in a folder; returns (exit code, output)."""
+    """Run ``python -m benchmark_utils run`` in a folder; returns (exit code, output)."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark_utils.runs.run", *arguments],
+        [sys.executable, "-m", "benchmark_utils", "run", *arguments],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,

@@ -1,6 +1,7 @@
 """``benchmark_utils.evaluate.evaluate``, and the notebook that shows it."""
 
 import json
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -42,17 +43,31 @@ def test_the_function_has_the_solver_interface():
     assert (rows.nfe == 1).all()
 
 
+def test_a_solver_class_with_parameters():
+    task = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=1]"
+    rows = evaluate(DDNM, task, n_steps=4)
+    assert rows.nfe.tolist() == [4] and rows.task.tolist() == ["half"]
+    with pytest.raises(ValueError, match="ddnm has no zeal; its parameters: .*n_steps"):
+        evaluate(DDNM, task, zeal=1)
+
+
 @pytest.mark.parametrize(
     "dataset, message",
     [
         ("ffhq_inpainting", "must be one task.*mask=box.*mask=half"),
         ("slakh2100[tracks=1900]", "SLAKH2100_PATH"),
+        ("ffhq_phase_retrieval[n_images=1]", "ddnm needs svd"),
     ],
 )
-def test_what_is_not_one_task_with_its_data_is_refused(dataset, message, monkeypatch):
+def test_what_is_not_one_task_with_its_data_and_for_the_solver_is_refused(dataset, message, monkeypatch):
     monkeypatch.delenv("SLAKH2100_PATH", raising=False)
     with pytest.raises(ValueError, match=message):
-        evaluate(exact, dataset)
+        evaluate(DDNM, dataset)
+
+
+def test_the_former_name_says_the_new_one():
+    with pytest.warns(DeprecationWarning, match="benchmark_utils.api is now benchmark_utils.evaluate"):
+        assert import_module("benchmark_utils.api").evaluate is evaluate
 
 
 @pytest.mark.slow

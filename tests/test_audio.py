@@ -23,6 +23,7 @@ from test_invariance import SOLVERS
 from torch.distributions import MultivariateNormal
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
+from benchmark_utils.__main__ import main
 from benchmark_utils.attempts import last_attempt
 from benchmark_utils.files import slakh
 from benchmark_utils.metrics import METRICS, SAMPLE_RATE, STEMS, is_active, scored_windows, si_sdr, si_sdri
@@ -32,6 +33,7 @@ from benchmark_utils.priors import Prior, slakh_msdm
 from benchmark_utils.priors.slakh_gaussian import Stationary, TimeVarying
 from benchmark_utils.problem import InverseProblem, capabilities
 from benchmark_utils.results import pictures, players
+from benchmark_utils.stored import store_audio
 from datasets.slakh2100 import Dataset
 from objective import Objective
 from solvers.ddnm import Solver as DDNM
@@ -904,11 +906,11 @@ def test_the_page_of_players(tmp_path, monkeypatch):
     assert n_columns == 4 and [picture.label for picture in grid[::4]] == [f"{stem}: truth" for stem in STEMS]
 
     assert grid[3].label == f"unseparated: SI-SDRi bass {frame['objective_si_sdri_bass'][1]:.3f}"
-    assert pictures.title(frame, "slakh2100", "spread") == "slakh2100: no spread, which is kept of images only"
+    assert pictures.title(frame, "slakh2100", "spread") == "slakh2100: no spread, which is stored of images only"
 
     monkeypatch.setattr(players, "read_results", lambda path: frame)
     (tmp_path / "run.parquet").touch()
-    players.main([str(tmp_path / "run.parquet")])
+    main(["listen", str(tmp_path / "run.parquet")])
     page = (tmp_path / "run_listen.html").read_text()
     assert page.count("<audio") == 13 and page.index("wiener") < page.index("unseparated</td><td>0")
     wav = base64.b64decode(page.split("base64,")[2].split('"')[0])  # after the mixture: the bass
@@ -923,10 +925,13 @@ def test_all_players_are_of_one_track_with_its_score():
     for solver, tracks, gain in (("a", (1876, 1901), 1.0), ("b", (1901, 1876), 0.5)):
         for track in tracks:
             signal = torch.full((4, 4096), track / 4000)
-            stored = players.kept(signal, gain * signal)
             row = {"solver_name": solver, "dataset_name": f"slakh2100[tracks={track}-{track + 24}]", "idx_rep": 0}
             row |= {"objective_name": "posterior", "objective_headline": "si_sdri_all", "objective_task": "separation"}
-            row |= {"objective_image": 1000 * track, "objective_file": f"Track0{track}", "final_results": stored}
+            row |= {
+                "objective_image": 1000 * track,
+                "objective_file": f"Track0{track}",
+                "final_results": store_audio(signal, gain * signal),
+            }
             rows.append(row | {"objective_si_sdri_all": gain * (track - 1875)})
     frame = pd.DataFrame(rows)
     page = players.task_html(frame, "slakh2100")

@@ -12,11 +12,14 @@ import time
 import pandas as pd
 import psutil
 import pytest
-from helpers import accounted_run, benchopt, rows_of
+from benchopt.utils.run_context import RunContext
+from helpers import ROOT, accounted_run, benchopt, rows_of
 from test_end_to_end import plain
 
-from benchmark_utils.results import players, report, terminal
-from benchmark_utils.runs import cells, run
+from benchmark_utils.__main__ import main
+from benchmark_utils.attempts import last_attempt
+from benchmark_utils.runs import cells
+from benchmark_utils.sampler import PosteriorSampler
 
 # a solver whose cells last as long as they are told to, and may refuse an image or fill a disk
 SMALL_SOLVER = """
@@ -112,37 +115,70 @@ def test_a_run_without_any_results(bench, dataset, flags, code):
         (["--config", "nowhere.yml"], "No such file or directory: 'nowhere.yml'"),
         (["--parallel-config", "nowhere.yml"], "No such file or directory: 'nowhere.yml'"),
         (["--job", "2"], "No such option '--job'"),
+        (["-s", "silence", "--output", "/dev/null/run"], "File exists: '/dev/null'"),
     ],
 )
 def test_a_wrong_argument_is_a_usage_error(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
-        run.main(arguments)
+        main(["run", *arguments])
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("main", [terminal.main, report.main])
+@pytest.mark.parametrize("command", ["table", "report"])
 @pytest.mark.parametrize(
     "config, message", [("solver: [smal]", "did not match any solver"), ("solver: [", "while parsing")]
 )
-def test_a_wrong_config_of_what_is_expected_is_a_usage_error(main, config, message, tmp_path, capsys):
+def test_a_wrong_config_of_what_is_expected_is_a_usage_error(command, config, message, tmp_path, capsys):
     (tmp_path / "run.parquet").touch()
     (tmp_path / "c.yml").write_text(config)
     with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path / "run.parquet"), "--expect", str(tmp_path / "c.yml")])
+        main([command, str(tmp_path / "run.parquet"), "--expect", str(tmp_path / "c.yml")])
     error = capsys.readouterr().err
     assert f"{tmp_path / 'c.yml'}: " in error and message in error
 
 
-def test_listening_to_a_missing_file_is_a_usage_error(capsys):
+def test_a_run_from_another_folder_says_where_to_start(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="2"):
-        players.main(["nowhere.parquet"])
+        main(["run", "-s", "small"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"runs start in the folder of the benchmark: cd {ROOT}")
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["table"], ["report"], ["listen"]])
+def test_help_of_each_command(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    assert f"python -m benchmark_utils {' '.join(command)}" in capsys.readouterr().out
+
+
+class Overriding(PosteriorSampler):
+    name = "overriding"
+
+    def set_objective(self, **_):
+        raise ValueError("no such network")
+
+
+def test_what_an_override_fails_with_is_recorded(tmp_path):
+    solver = Overriding.get_instance()
+    solver._run_context = RunContext(
+        run_output_base=tmp_path / "run", dataset_name="d", objective_name="o", solver_name="s", repetition=0
+    )
+    with pytest.raises(ValueError, match="no such network"):
+        solver.set_objective()
+    assert "ValueError: no such network" in last_attempt(tmp_path, ("d", "o", "s", 0))
+
+
+@pytest.mark.parametrize("command", ["table", "report", "listen"])
+def test_a_missing_result_is_a_usage_error(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "nowhere.parquet"])
     assert "nowhere.parquet does not exist" in capsys.readouterr().err
 
 
 def start(bench, *arguments, **environment):
-    """Start ``benchmark_utils.runs.run`` in a process group of its own."""
+    """Start ``python -m benchmark_utils run`` in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmark_utils.runs.run", *arguments],
+        [sys.executable, "-m", "benchmark_utils", "run", *arguments],
         cwd=bench,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
         stdout=open(bench / "log", "w"),

@@ -1,5 +1,7 @@
-"""FID: torchmetrics' network and value, its weights in their file's format, and the notice where there are none."""
+"""FID: torchmetrics' network and value, its weights in their file's format, and the reason where there are none."""
 
+import itertools
+import re
 from urllib.error import URLError
 
 import numpy as np
@@ -8,18 +10,20 @@ import pytest
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from benchmark_utils.results import fid
-from benchmark_utils.results.scores import tasks
+from benchmark_utils import stored
+from benchmark_utils.evaluate import objective_of
+from benchmark_utils.results.scores import frechet_distance, tasks
 from benchmark_utils.results.tables import leaderboard
 from datasets.ffhq_inpainting import Dataset as FFHQInpainting
-from scripts.common import objective_of
+from datasets.gaussian import Dataset as Gaussian
+from objective import Objective
 
 
 @pytest.fixture
 def fresh():
-    fid.inception.cache_clear()
+    stored.inception.cache_clear()
     yield
-    fid.inception.cache_clear()
+    stored.inception.cache_clear()
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_the_value_is_torchmetrics(weights):
     reference = FrechetInceptionDistance(feature=2048).set_dtype(torch.float64)
     reference.update(torch.from_numpy(real).movedim(-1, 1), real=True)
     reference.update(torch.from_numpy(drawn).movedim(-1, 1), real=False)
-    found = fid.frechet_distance(fid.features(drawn), fid.features(real))
+    found = frechet_distance(stored.inception_features(drawn), stored.inception_features(real))
     assert found == pytest.approx(float(reference.compute()), rel=1e-3)
 
 
@@ -59,34 +63,39 @@ def test_the_formula_on_full_rank_sets():
     s, t = np.cov(x.T), np.cov(z.T)
     expected = np.square(x.mean(0) - z.mean(0)).sum() + np.trace(s + t)
     expected -= 2 * np.sqrt(np.linalg.eigvals(s @ t).real).sum()
-    assert fid.frechet_distance(x, z) == pytest.approx(expected, rel=1e-10)
-    assert fid.frechet_distance(x, x) == pytest.approx(0, abs=1e-10)
+    assert frechet_distance(x, z) == pytest.approx(expected, rel=1e-10)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-10)
     with pytest.raises(ValueError, match="at least 2 images"):
-        fid.frechet_distance(x[:1], z)
+        frechet_distance(x[:1], z)
 
 
-def test_without_a_network_there_is_a_notice(monkeypatch, fresh):
+def test_without_the_weights_the_cells_that_ask_for_fid_are_skipped_with_the_reason(monkeypatch, fresh):
+    """Before the sampling, and not in the cache: with the weights, the same command runs them."""
+
     def unreachable(*_, **__):
         raise URLError("no route")
 
     monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", unreachable)
-    with pytest.warns(UserWarning, match="FID is left out.*no route"):
-        assert fid.features(pictures(0)) is None
+    for dataset, fid_asked in itertools.product((FFHQInpainting, Gaussian), (True, None)):
+        data = dataset.get_instance().get_data()
+        skipped, reason = Objective.get_instance(fid=fid_asked).skip(**data)
+        assert skipped == bool(fid_asked and dataset is FFHQInpainting)
+        assert not skipped or re.search("fid=True needs the Inception weights.*not reachable.*no route", reason)
 
 
-def test_the_objective_keeps_the_features_of_truths_and_first_draws(monkeypatch):
+def test_the_objective_stores_the_features_of_truths_and_first_draws(monkeypatch):
     """With the mean colour in the network's place."""
-    monkeypatch.setattr(fid, "inception", lambda: lambda images: images.double().mean((2, 3)))
+    monkeypatch.setattr(stored, "inception", lambda: lambda images: images.double().mean((2, 3)))
     dataset = FFHQInpainting.get_instance(mask="half", n_images=3)
     x_true = dataset.get_data()["x_true"]
     samples = torch.stack([x_true.flip(0), x_true], 1)  # the first draw of each image is another face
     for fid_asked, n_features in ((True, 3), (None, 0)):
-        kept = objective_of(dataset, fid=fid_asked).save_final_results(samples=samples)
-        assert len(kept.get("truth_features", ())) == len(kept.get("sample_features", ())) == n_features
+        found = objective_of(dataset, fid=fid_asked).save_final_results(samples=samples)
+        assert len(found.get("truth_features", ())) == len(found.get("sample_features", ())) == n_features
         if fid_asked:
             colours = (x_true.double().mean((2, 3)) + 1) * 127.5
-            np.testing.assert_allclose(kept["truth_features"], colours, atol=0.1)
-            np.testing.assert_allclose(kept["sample_features"], colours.flip(0), atol=0.1)
+            np.testing.assert_allclose(found["truth_features"], colours, atol=0.1)
+            np.testing.assert_allclose(found["sample_features"], colours.flip(0), atol=0.1)
 
 
 def test_the_leaderboard_has_the_fid_of_all_shards():
@@ -118,4 +127,4 @@ def test_the_leaderboard_has_the_fid_of_all_shards():
     table = leaderboard(frame, task)
     column = table.columns.index("FID ↓")
     found = {row[1].text: row[column].value for row in table.rows}
-    assert found == {"a": fid.frechet_distance(drawn, real), "b": fid.frechet_distance(2 * drawn, real)}
+    assert found == {"a": frechet_distance(drawn, real), "b": frechet_distance(2 * drawn, real)}

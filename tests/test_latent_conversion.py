@@ -27,7 +27,7 @@ from benchmark_utils.files.convert import LATENT_UNET, VQ_F4, VQArchitecture, ad
 from benchmark_utils.files.weights import read_archive
 from benchmark_utils.priors import Prior, latent
 from benchmark_utils.priors.latent import denoiser_tensors, latent_schedule
-from benchmark_utils.results import tables
+from benchmark_utils.results import paper, scores
 
 UNET = dataclasses.replace(LATENT_UNET, channels=32, head_dim=16)
 VQ = VQArchitecture(channels=32, codes=50)
@@ -362,9 +362,9 @@ def test_config_names_ten_tasks_of_300_images_and_the_published_methods():
     solvers = [s.name for s, _ in _list_parametrized_classes(*benchmark.check_solver_patterns(config["solver"]))]
     assert solvers == ["mgdm", "daps", "pnp_dm", "resample", "psld"]
     not_linear = {"jpeg2", "phase_retrieval", "nonlinear_blur", "hdr"}
-    image_tasks = {task: name for task, name in tables.MGDM_TASKS.items() if task != "separation"}
+    image_tasks = {task: name for task, name in paper.MGDM_TASKS.items() if task != "separation"}
     for task, name in image_tasks.items():
-        published = {solver for solver in solvers if ("ffhq_ldm", name, solver, "lpips") in tables.mgdm_tables()}
+        published = {solver for solver in solvers if ("ffhq_ldm", name, solver, "lpips") in paper.mgdm_tables()}
         assert published == set(solvers) - ({"psld"} if task in not_linear else set())
 
 
@@ -376,7 +376,7 @@ def test_published_columns_are_compared():
     cell |= {"p_dataset_prior": PRIOR.name, "p_dataset_noise_std": 0.05, "objective_task": "half"}
     cell |= {"objective_headline": "lpips", "solver_name": "psld", "idx_rep": 0}
     df = pd.DataFrame([cell | {"objective_image": i, "objective_lpips": lpips} for i, lpips in enumerate((0.3, 0.34))])
-    (row,) = tables.paper_comparison(df, tables.tasks(df)[0]).rows
-    theirs = tables.mgdm_tables()["ffhq_ldm", "Half mask", "psld", "lpips"]
+    (row,) = paper.paper_comparison(df, scores.tasks(df)[0]).rows
+    theirs = paper.mgdm_tables()["ffhq_ldm", "Half mask", "psld", "lpips"]
     published = f"{theirs.mean:.2f} ± {theirs.half_width:.2f}"
     assert theirs.mean == 0.32 and [c.text for c in row[1:5]] == ["psld", "LPIPS ↓", published, "0.320 ± 0.039"]

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import torch
 import yaml
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.cli.main import run as benchopt_run
+from benchopt.plotting.generate_matplotlib import get_figures
 from benchopt.plotting.helpers import update_plot_data_style
 from benchopt.results import save_results
 from benchopt.utils.run_context import RunContext
@@ -22,9 +24,11 @@ from PIL import Image
 from scipy.stats import norm
 
 from benchmark_utils import attempts
+from benchmark_utils.__main__ import main
 from benchmark_utils.metrics import STEMS
-from benchmark_utils.results import charts, pictures, report, scores, tables, terminal
-from benchmark_utils.results.fid import frechet_distance
+from benchmark_utils.results import charts, paper, pictures, report, scores, tables
+from benchmark_utils.results.page import FIGURE_SPACE, page_table
+from benchmark_utils.results.scores import frechet_distance
 from benchmark_utils.runs import cells
 
 ROOT = Path(__file__).parents[1]
@@ -193,9 +197,9 @@ def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
     values = [9.812, 12.34, 0.5, 101.2]
     cells = [tables.Cell(str(scores.Score(value, 0.1, 4)), value) for value in values]
     rows = [[tables.Cell("solver"), value] for value in cells]
-    metadata, shown = tables.page_table(tables.Table("t", ["note"], {"a": "b"}, ["solver", "PSNR ↑"], rows))
+    metadata, shown = page_table(tables.Table("t", ["note"], {"a": "b"}, ["solver", "PSNR ↑"], rows))
     # text order of the page (ICU) puts spaces before digits, as the order of code points does not
-    as_compared = [text.replace(tables.FIGURE_SPACE, " ") for _, text in shown]
+    as_compared = [text.replace(FIGURE_SPACE, " ") for _, text in shown]
     assert sorted(as_compared) == [as_compared[i] for i in np.argsort(values)]
     assert metadata["title"] == "t\nnote\na: b"
     assert all(len(row) == len(metadata["columns"]) for row in shown)
@@ -223,11 +227,11 @@ def test_paper_comparison(prior, noise_std, applies):
         dataset, "unpublished", (0, 1), {"lpips": [1, 1]}
     )
     df = pd.DataFrame(rows)
-    table = tables.paper_comparison(df, scores.tasks(df)[0])
+    table = paper.paper_comparison(df, scores.tasks(df)[0])
     if not applies:
         assert "no published number applies" in text_rows(table)[0][0]
         return
-    theirs = tables.mgdm_tables()["ffhq_pixel", "Half mask", "pnp_dm", "lpips"]
+    theirs = paper.mgdm_tables()["ffhq_pixel", "Half mask", "pnp_dm", "lpips"]
     half_width = 1.96 * np.std([0.2, 0.3], ddof=1) / 2**0.5
     difference = (0.25 - theirs.mean) / np.hypot(max(theirs.half_width, 0.005), half_width)
     published = f"{theirs.mean:.2f} ± {theirs.half_width:.2f}"
@@ -238,7 +242,7 @@ def test_paper_comparison(prior, noise_std, applies):
 def test_paper_comparison_of_solvers_without_published_numbers():
     dataset = "ffhq_inpainting[first=0,mask=half,n_images=2,noise_std=0.05,prior=ffhq256]"
     df = pd.DataFrame(cell(dataset, "unpublished", (0, 1), {"lpips": [0.2, 0.3]}))
-    metadata, rows = tables.page_table(tables.paper_comparison(df, scores.tasks(df)[0]))
+    metadata, rows = page_table(paper.paper_comparison(df, scores.tasks(df)[0]))
     assert metadata["columns"] == ["note"] and len(rows) == 1
 
 
@@ -248,7 +252,7 @@ def test_phase_retrieval_is_compared_by_its_best_sample():
     for drawn in (np.nan, 4, 8):
         rows = cell(dataset, "mgdm", (0, 1), measured, task="phase_retrieval")
         df = pd.DataFrame(rows).assign(p_obj_n_samples=drawn)
-        (row,) = text_rows(tables.paper_comparison(df, scores.tasks(df)[0]))
+        (row,) = text_rows(paper.paper_comparison(df, scores.tasks(df)[0]))
         if drawn == 8:  # the best of eight is no best of four
             assert "no published number applies" in row[0]
         else:
@@ -274,7 +278,7 @@ JPEG = "ffhq_jpeg[codec={},first=0,n_images=2,noise_std=0.05,prior=ffhq256]"
 )
 def test_only_the_papers_dataset_is_compared(dataset, task, images, applies):
     df = pd.DataFrame(cell(dataset, "mgdm", images, {"lpips": [0.2, 0.3]}, task=task))
-    shown = text_rows(tables.paper_comparison(df, scores.tasks(df)[0]))
+    shown = text_rows(paper.paper_comparison(df, scores.tasks(df)[0]))
     assert (shown[0][1:3] == ["mgdm", "LPIPS ↓"]) if applies else ("no published number applies" in shown[0][0])
 
 
@@ -282,7 +286,7 @@ def test_only_the_papers_settings_of_a_solver_are_compared():
     solvers = ("mgdm", "mgdm[preset=fast]", "dps[n_steps=20]", "pgdm", "pgdm[n_steps=1000]", "pseudo_inverse")
     dataset = SR4.format("average")
     df = pd.DataFrame([row for s in solvers for row in cell(dataset, s, (0, 1), {"lpips": [0.2, 0.3]}, task="sr4")])
-    table = tables.paper_comparison(df, scores.tasks(df)[0])
+    table = paper.paper_comparison(df, scores.tasks(df)[0])
     assert [row[1] for row in text_rows(table)] == ["mgdm", "pgdm[n_steps=1000]"]
     assert table.notes[-1].endswith("does not report: mgdm[preset=fast], dps[n_steps=20], pgdm")
 
@@ -291,7 +295,7 @@ def test_fid_is_compared_without_an_interval():
     features = np.random.default_rng(0).normal(size=(2, 2, 4))
     stored = some_pictures() | {"truth_features": features[0], "sample_features": features[1]}
     df = pd.DataFrame(cell(SR4.format("average"), "dps", (0, 1), {"lpips": [0.2, 0.3]}, stored=stored, task="sr4"))
-    table = tables.paper_comparison(df, scores.tasks(df)[0])
+    table = paper.paper_comparison(df, scores.tasks(df)[0])
     distance = scores.Score(frechet_distance(features[1], features[0]), np.nan, 2)
     assert text_rows(table)[1] == ["2", "dps", "FID ↓", "55.02", str(distance), tables.MISSING, "2"]
     assert "FID" in table.definitions and "FID has no interval" in table.notes[0]
@@ -304,9 +308,9 @@ def test_configs_of_the_paper_keep_what_its_tables_need(name):
 
 
 def test_every_published_task_and_method_is_found():
-    images = [key for key in tables.mgdm_tables() if key[1] != "Separation"]
-    tasks = set(tables.MGDM_TASKS.values()) - {"Separation"}
-    assert {key[:2] for key in images} == set(itertools.product(tables.MGDM_PRIORS.values(), tasks))
+    images = [key for key in paper.mgdm_tables() if key[1] != "Separation"]
+    tasks = set(paper.MGDM_TASKS.values()) - {"Separation"}
+    assert {key[:2] for key in images} == set(itertools.product(paper.MGDM_PRIORS.values(), tasks))
     solvers = {key[2] for key in images}
     assert solvers == {"mgdm", "dps", "pgdm", "ddnm", "diffpir", "reddiff", "daps", "pnp_dm", "psld", "resample"}
 
@@ -317,7 +321,7 @@ def test_solvers_of_the_separation_configs_are_those_of_table_9(name, prior):
     config = yaml.safe_load((ROOT / "configs" / f"{name}.yml").read_text())
     found = Benchmark(ROOT).check_solver_patterns(config["solver"])
     solvers = [str(solver) for solver, _ in _list_parametrized_classes(*found)]
-    published = {key[2:]: score for key, score in tables.mgdm_tables().items() if key[:2] == (prior, "Separation")}
+    published = {key[2:]: score for key, score in paper.mgdm_tables().items() if key[:2] == (prior, "Separation")}
     for solver in solvers:
         stems = [published[solver, f"si_sdri_{stem}"].mean for stem in STEMS]
         assert published[solver, "si_sdri_all"].mean == pytest.approx(np.mean(stems), abs=0.011)
@@ -347,7 +351,7 @@ def test_separation_is_compared_with_table_9(sigma_max, chunk_length, tracks, ap
             rows += cell(dataset, solver, images, measured, task="separation")
     df = pd.DataFrame(rows)
     (task,) = scores.tasks(df)
-    shown = text_rows(tables.paper_comparison(df, task))
+    shown = text_rows(paper.paper_comparison(df, task))
     if not applies:
         assert "no published number applies" in shown[0][0]
         return
@@ -360,7 +364,7 @@ def test_separation_is_compared_with_table_9(sigma_max, chunk_length, tracks, ap
         ["3", "msdm[likelihood=dirac]", "SI-SDRi ↑", "16.48", measured, tables.MISSING, "4"],
         ["4", "msdm[likelihood=dirac]", "SI-SDRi bass ↑", "17.12", "18.00", tables.MISSING, "4"],
     ]
-    notes = tables.paper_comparison(df, task).notes
+    notes = paper.paper_comparison(df, task).notes
     assert "over 4 tracks" in notes[1] and "does not report: mgdm[n_steps=40]" in notes[-1]
 
 
@@ -513,6 +517,17 @@ def test_no_plot_name_begins_another():
         assert not one.startswith(other)
 
 
+@pytest.mark.filterwarnings("ignore:Plot .*cannot be rendered")
+def test_every_static_figure_has_a_file_of_its_own(df, tmp_path):
+    """benchopt cuts their names at the last dot, that of noise_std=0.05, and takes a slash for a folder."""
+    df["dataset_name"] = df["dataset_name"].str.replace("prior=faces64", "prior=org/name")
+    n_figures = sum(plot["type"] != "table" for plots in page_data(df).values() for plot in plots.values())
+    with benchopt_run.make_context("run", [".", "--no-html"]):
+        get_figures(Benchmark(ROOT), df, tmp_path, ["quality_cost", "per_image", "reconstructions"])
+    matplotlib.pyplot.close("all")
+    assert len(list(tmp_path.rglob("*.pdf"))) == n_figures > 6
+
+
 def test_page_shows_the_stored_pixels(df):
     plot = page_data(df)["reconstructions"][f"reconstructions_{HALF_TASK}_reconstructions"]
     assert all(item["image"].startswith("data:image/png;base64,") for item in plot["data"])
@@ -577,7 +592,7 @@ def test_summary_prints_tables_and_ends_with_the_page(df, tmp_path, capsys):
     path = saved(df, tmp_path)
     page = tmp_path / f"{Benchmark(ROOT).name}_run.html"
     page.touch()
-    assert terminal.main([str(path)]) == 0
+    assert main(["table", str(path)]) == 0
     out = capsys.readouterr().out
     assert HALF_TASK in out and "0.150 ± 0.057" in out and "LPIPS: AlexNet" in out
     assert out.splitlines()[-1] == f"page: {page}"
@@ -586,14 +601,14 @@ def test_summary_prints_tables_and_ends_with_the_page(df, tmp_path, capsys):
 def test_summary_with_all_cells(tmp_path, capsys):
     (tmp_path / "c.yml").write_text(CONFIG_TEXT)
     path = saved(pd.DataFrame(quickstart_rows()), tmp_path)
-    assert terminal.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 0
+    assert main(["table", str(path), "--expect", str(tmp_path / "c.yml")]) == 0
     assert "missing" not in capsys.readouterr().out
 
 
 def test_summary_names_the_missing_cell(tmp_path, capsys):
     (tmp_path / "c.yml").write_text(CONFIG_TEXT)
     path = saved(pd.DataFrame(quickstart_rows(("ddnm",))), tmp_path)
-    assert terminal.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 1
+    assert main(["table", str(path), "--expect", str(tmp_path / "c.yml")]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]
     assert "pseudo_inverse on ffhq_inpainting[first=0,mask=half" in line
 
@@ -602,7 +617,7 @@ def test_summary_accepts_a_skip_with_a_reason(tmp_path, capsys):
     config = CONFIG_TEXT.replace("solver:", "  - ffhq_phase_retrieval[prior=faces64_mfa,n_images=2]\nsolver:")
     (tmp_path / "c.yml").write_text(config)
     path = saved(pd.DataFrame(quickstart_rows()), tmp_path)
-    assert terminal.main([str(path), "--expect", str(tmp_path / "c.yml")]) == 0
+    assert main(["table", str(path), "--expect", str(tmp_path / "c.yml")]) == 0
     skipped = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped")]
     assert len(skipped) == 2 and "ddnm needs svd" in skipped[1]
 
@@ -618,19 +633,12 @@ def test_summary_reports_a_solver_that_does_not_import():
     assert list(cells._instances([(Broken, {})])) == [("broken", "not installed: a package that it imports is missing")]
 
 
-def test_summary_and_report_refuse_a_missing_file(capsys):
-    for main in (terminal.main, report.main):
-        with pytest.raises(SystemExit, match="2"):
-            main(["nowhere.parquet"])
-        assert "nowhere.parquet does not exist" in capsys.readouterr().err
-
-
 # The report
 
 
 def test_report_is_self_contained(df, tmp_path, capsys):
     path = saved(df, tmp_path)
-    report.main([str(path)])
+    main(["report", str(path)])
     page = Path(capsys.readouterr().out.splitlines()[-1])
     text = page.read_text(encoding="utf-8")
     assert page == tmp_path / "run_report.html"

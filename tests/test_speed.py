@@ -15,6 +15,7 @@ from test_observations import CASES as TASKS
 from test_observations import observed
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmark_utils.evaluate import objective_of
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors import Prior, known_priors
 from benchmark_utils.priors.base import PriorSpec
@@ -23,7 +24,6 @@ from benchmark_utils.schedule import NoiseSchedule
 from datasets.ffhq_inpainting import Dataset as Inpainting
 from datasets.gaussian import Dataset as Gaussian
 from objective import Objective
-from scripts.common import objective_of
 from solvers.ddnm import Solver as DDNM
 from solvers.dps import Solver as DPS
 from solvers.mmps import Solver as MMPS
@@ -296,8 +296,8 @@ def test_compiled_network_gives_the_same_samples(monkeypatch):
 
 
 def run_script(*arguments):
-    command = [sys.executable, ROOT / "scripts" / "benchmark_speed.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    command = [sys.executable, "-m", "scripts.measure.speed", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -318,9 +318,8 @@ def test_speed_script_writes_its_tables_and_plot(tmp_path):
 
 
 @pytest.mark.slow
-def test_counted_work(monkeypatch):
+def test_counted_work():
     """A gradient by the input costs two forward passes; one MGDM image on FFHQ about 1.4 PFLOP."""
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    table = import_module("benchmark_speed").arithmetic().set_index("network")
+    table = import_module("scripts.measure.speed").arithmetic().set_index("network")
     assert (table["gradient / forward"] <= 2.1).all()
     assert 1.3 < table["MGDM image PFLOP"]["ffhq256"] < 1.45

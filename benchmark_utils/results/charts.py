@@ -4,17 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark_utils.results.scores import (
-    Score,
-    headline,
-    interval_note,
-    metric,
-    oracles,
-    per_image,
-    ranking,
-    rows_of,
-    scores,
-)
+from benchmark_utils.results import scores
 from benchmark_utils.results.tables import heading
 
 COST_AXES = {
@@ -33,7 +23,7 @@ class Point(NamedTuple):
 
     solver: str
     cost: float
-    quality: Score
+    quality: scores.Score
     on_front: bool
 
 
@@ -49,18 +39,18 @@ def log_position(cost, axis):
 
 def quality_label(df, task):
     """Label of the quality axis: the headline, its direction and its interval."""
-    rows = rows_of(df, task)
-    return f"{heading(headline(rows))}, {interval_note(rows, scores(rows))}"
+    rows = scores.rows_of(df, task)
+    return f"{heading(scores.headline(rows))}, {scores.interval_note(rows, scores.scores(rows))}"
 
 
 def tradeoff(df, task, axis):
     """A :class:`Point` per solver, cheapest first; ``axis`` is a key of ``COST_AXES``."""
-    rows = rows_of(df, task)
-    first, summary = headline(rows), scores(rows)
-    direction = metric(first).direction
+    rows = scores.rows_of(df, task)
+    first, summary = scores.headline(rows), scores.scores(rows)
+    direction = scores.metric(first).direction
     measured = {solver: row for solver, row in summary.items() if first in row and not np.isnan(row[first].mean)}
     cost = {solver: sum(row[name].mean for name in COST_AXES[axis][1]) for solver, row in measured.items()}
-    informed, best_so_far, points = oracles(rows), -np.inf, []
+    informed, best_so_far, points = scores.oracles(rows), -np.inf, []
     for solver in sorted(measured, key=lambda s: (cost[s], -direction * measured[s][first].mean)):
         quality = measured[solver][first]
         competes = measured[solver]["nfe"].mean > 0 and solver not in informed
@@ -73,14 +63,14 @@ def tradeoff(df, task, axis):
 
 def box_values(df, task):
     """``{solver: headline of each image}``, best mean first."""
-    rows = rows_of(df, task)
-    name = headline(rows)
-    values = per_image(rows, [name]).iloc[:, 0].dropna()
-    order = [solver for solver in ranking(scores(rows), name) if solver in values.index.levels[0]]
+    rows = scores.rows_of(df, task)
+    name = scores.headline(rows)
+    values = scores.per_image(rows, [name]).iloc[:, 0].dropna()
+    order = [solver for solver in scores.ranking(scores.scores(rows), name) if solver in values.index.levels[0]]
     return {solver: values[solver].to_numpy() for solver in order}
 
 
 def box_label(df, task):
     """Label of the axis of :func:`box_values`."""
-    rows = rows_of(df, task)
-    return f"{heading(headline(rows))} of each image"
+    rows = scores.rows_of(df, task)
+    return f"{heading(scores.headline(rows))} of each image"

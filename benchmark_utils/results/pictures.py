@@ -8,17 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmark_utils.results.scores import (
-    count_decimals,
-    headline,
-    metric,
-    metrics_of,
-    once_per_frame,
-    ranking,
-    rows_of,
-    scores,
-    tasks,
-)
+from benchmark_utils.results import scores
 from benchmark_utils.runs.cells import CELL
 
 NO_PICTURES = "no pictures"
@@ -43,7 +33,7 @@ class Picture(NamedTuple):
     pixels: np.ndarray | None
 
 
-@once_per_frame
+@scores.once_per_frame
 def picture_cells(df):
     """One row per (task, solver): the cell whose pictures are shown, and whose sound is heard."""
     if "final_results" not in df:
@@ -52,8 +42,8 @@ def picture_cells(df):
     # a CSV file holds but a text of them
     cells = cells[np.array([isinstance(value, dict) for value in cells["final_results"]], dtype=bool)]
     chosen = [cells[:0]]
-    for task in tasks(cells):
-        rows = rows_of(cells, task)
+    for task in scores.tasks(cells):
+        rows = scores.rows_of(cells, task)
         # the same images for everyone: the shard that most solvers have
         shard = rows.groupby("dataset_name", sort=False)["solver_name"].nunique().idxmax()
         chosen.append(rows[rows["dataset_name"] == shard].drop_duplicates("solver_name"))
@@ -62,13 +52,13 @@ def picture_cells(df):
 
 def score_label(rows, name):
     """Label of a score of one image, which is a mean where several samples of it were drawn."""
-    several = not SEVERAL_SAMPLES.isdisjoint(metrics_of(rows))
-    return f"mean {metric(name).label}" if several else metric(name).label
+    several = not SEVERAL_SAMPLES.isdisjoint(scores.metrics_of(rows))
+    return f"mean {scores.metric(name).label}" if several else scores.metric(name).label
 
 
 def picture_tasks(df):
     """Tasks that have pictures; one placeholder where a run has none."""
-    return tasks(picture_cells(df)) or [NO_PICTURES]
+    return scores.tasks(picture_cells(df)) or [NO_PICTURES]
 
 
 def _picture_sizes(cells):
@@ -77,8 +67,8 @@ def _picture_sizes(cells):
     All stems of a signal are shown, however many pictures that are.
     """
     of_images = of_stems = 0
-    for task in tasks(cells):
-        rows = rows_of(cells, task)
+    for task in scores.tasks(cells):
+        rows = scores.rows_of(cells, task)
         stored = rows["final_results"].iloc[0]
         n, height, width = stored["truth"].shape[:3]
         pixels = (len(rows) + 2) * height * width
@@ -92,7 +82,7 @@ def _picture_sizes(cells):
     return max(1, (PICTURE_BUDGET - of_stems) // max(1, of_images)), reduction
 
 
-def displayable(array):
+def squeeze_picture(array):
     """An array as (H, W) or (H, W, 3), None if it is no picture."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
@@ -108,7 +98,7 @@ def enlarge(pixels, height, width):
 
 
 def _picture(label, array, height, width, reduction, window=None):
-    pixels = displayable(array)
+    pixels = squeeze_picture(array)
     if pixels is None:
         return Picture(f"{label} (not a picture)", np.full((height, width), 255, np.uint8))
     pixels = enlarge(pixels, height, width)
@@ -121,32 +111,32 @@ def _picture(label, array, height, width, reduction, window=None):
 
 def title(df, task, view):
     """The task and what a view shows, or why there is no spread."""
-    if task == NO_PICTURES or stored(df, task, view):
+    if task == NO_PICTURES or read_stored(df, task, view):
         return task + VIEWS[view]
-    if any("stems" in cell for cell in stored(df, task).values()):
-        return f"{task}: no spread, which is kept of images only"
+    if any("stems" in cell for cell in read_stored(df, task).values()):
+        return f"{task}: no spread, which is stored of images only"
     return f'{task}: no spread, since each image has one sample; draw several with -o "*[n_samples=8]"'
 
 
-def stored(df, task, view="reconstructions"):
+def read_stored(df, task, view="reconstructions"):
     """``{solver: what its cell stored}`` of the solvers that a view shows, in the order of the leaderboard."""
-    if task not in tasks(picture_cells(df)):
+    if task not in scores.tasks(picture_cells(df)):
         return {}
-    cells = rows_of(picture_cells(df), task).set_index("solver_name")["final_results"]
-    rows = rows_of(df, task)
-    order = [solver for solver in ranking(scores(rows), headline(rows)) if solver in cells.index]
+    cells = scores.rows_of(picture_cells(df), task).set_index("solver_name")["final_results"]
+    rows = scores.rows_of(df, task)
+    order = [solver for solver in scores.ranking(scores.scores(rows), scores.headline(rows)) if solver in cells.index]
     return {solver: cells[solver] for solver in order if view != "spread" or "spread" in cells[solver]}
 
 
 def rows_of_cells(df, task):
     """``{solver: the rows of its cell}``, of which the i-th belongs to what is stored i-th."""
-    found = rows_of(df, task).merge(rows_of(picture_cells(df), task)[CELL])
+    found = scores.rows_of(df, task).merge(scores.rows_of(picture_cells(df), task)[CELL])
     return dict(list(found.groupby("solver_name")))
 
 
 def n_columns(df, task, view):
     """Number of columns of the grid of :func:`pictures`: rows of about the same length."""
-    n_pictures = len(stored(df, task, view)) + 2
+    n_pictures = len(read_stored(df, task, view)) + 2
     return math.ceil(n_pictures / math.ceil(n_pictures / PICTURE_COLUMNS))
 
 
@@ -176,11 +166,11 @@ def pictures(df, task, view="reconstructions"):
 
     ``view`` is a key of ``VIEWS``: with "error" and "spread" a solver's picture is that map instead of its sample.
     """
-    cells = stored(df, task, view)
+    cells = read_stored(df, task, view)
     if not cells:
         return []
     n_images, reduction = _picture_sizes(picture_cells(df))
-    rows = rows_of(df, task)
+    rows = scores.rows_of(df, task)
     by_solver = rows_of_cells(df, task)
     best = next(iter(cells))
     truths, observations, stems = cells[best]["truth"], cells[best]["observation"], cells[best].get("stems")
@@ -188,13 +178,13 @@ def pictures(df, task, view="reconstructions"):
     columns, grid = n_columns(df, task, view), []
     for i in range(len(truths) if stems is not None else min(n_images, len(truths))):
         # the pictures of stems are those of the first signal
-        row, shown = (0, f"si_sdri_{stems[i]}") if stems is not None else (i, headline(rows))
+        row, shown = (0, f"si_sdri_{stems[i]}") if stems is not None else (i, scores.headline(rows))
         name = stems[i] if stems is not None else f"image {by_solver[best]['objective_image'].iloc[row]}"
         errors = {solver: absolute_error(cell["sample"][i], truths[i]) for solver, cell in cells.items()}
         named = [(f"{name}: truth", truths[i]), ("observation", observations[i])]
         for solver, cell in cells.items():
             score = by_solver[solver][f"objective_{shown}"].iloc[row]
-            text = f"{solver}: {score_label(rows, shown)} {score:.{count_decimals(score)}f}"
+            text = f"{solver}: {score_label(rows, shown)} {score:.{scores.count_decimals(score)}f}"
             picture = cell["sample"][i]
             if view == "error":
                 text, picture = f"{solver}: mean {errors[solver].mean():.3f}", heat(errors[solver], AT_WHITE)

@@ -1,15 +1,8 @@
-"""A page of results that works without a network: ``python -m benchmark_utils.results.report outputs/<run>.parquet``.
+"""A page of results that works without a network: the tables, charts and pictures of benchopt's page in one file."""
 
-Writes ``outputs/<run>_report.html`` with the tables, charts and pictures of benchopt's page in one file; with
-``--expect configs/<config>.yml`` the missing cells are those of the config.
-"""
-
-import argparse
 import base64
 import html
 import io
-import sys
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -17,8 +10,7 @@ from benchopt.results import read_results
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmark_utils.results import charts, pictures, scores, tables
-from benchmark_utils.runs.cells import read_expected
+from benchmark_utils.results import charts, paper, pictures, scores, tables
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
@@ -170,10 +162,6 @@ def pictures_html(df, task, view):
     return f'<h3>{view.capitalize()}{pictures.VIEWS[view]}</h3><div class="pictures" style="{style}">{figures}</div>'
 
 
-def section(name, title, parts):
-    return f'<section id="{name}"><h2>{html.escape(title)}</h2>\n{"".join(parts)}\n</section>\n'
-
-
 def task_parts(df, task):
     """Everything about one task."""
     yield table_html(tables.leaderboard(df, task))
@@ -189,7 +177,7 @@ def task_parts(df, task):
         yield f"<h3>Several samples per image</h3>{table_html(tables.samples(df, task))}"
     if task in tables.exactness_tasks(df):
         yield f"<h3>Distance to the exact posterior</h3>{table_html(tables.exactness(df, task))}"
-    yield f"<h3>Comparison with published numbers</h3>{table_html(tables.paper_comparison(df, task))}"
+    yield f"<h3>Comparison with published numbers</h3>{table_html(paper.paper_comparison(df, task))}"
 
 
 def report(df, title, config=None, outputs=None):
@@ -204,7 +192,10 @@ def report(df, title, config=None, outputs=None):
     order = sorted(sections, key=lambda name: name != "task0")
     options = "".join(f'<option value="{name}">{html.escape(sections[name][0])}</option>' for name in order)
     facts = "; ".join(f"{name}: {value}" for name, value in scores.facts(df).items())
-    body = "".join(section(name, *sections[name]) for name in order)
+    body = "".join(
+        f'<section id="{name}"><h2>{html.escape(sections[name][0])}</h2>\n{"".join(sections[name][1])}\n</section>\n'
+        for name in order
+    )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>"
@@ -214,22 +205,12 @@ def report(df, title, config=None, outputs=None):
     )
 
 
-def main(arguments=None):
-    """Write the report beside the results and print its path."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark_utils.results.report", description=__doc__.split(":")[0])
-    parser.add_argument("parquet", type=Path, help="results of a run, outputs/<run>.parquet")
-    parser.add_argument("--expect", type=Path, metavar="CONFIG", help="the run's config: name its missing cells")
-    options = parser.parse_args(arguments)
-    for path in filter(None, (options.parquet, options.expect)):
-        if not path.is_file():
-            parser.error(f"{path} does not exist")
-    page = options.parquet.with_name(f"{options.parquet.stem}_report.html")
-    config = read_expected(options.expect, parser) if options.expect else None
-    title = f"Posterior sampling: {options.parquet.stem}"
-    text = report(read_results(options.parquet), title, config, options.parquet.parent)
+def write_report(path, config):
+    """Write ``<run>_report.html`` beside the results at ``path`` and print its path.
+
+    With a run config, the missing cells are those of the config.
+    """
+    page = path.with_name(f"{path.stem}_report.html")
+    text = report(read_results(path), f"Posterior sampling: {path.stem}", config, path.parent)
     page.write_text(text, encoding="utf-8")
     print(page.resolve())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,7 @@
 """What the page, the terminal summary and the report know of a run: its tasks, and scores with intervals and ranks.
 
 Every function takes the dataframe of a run, as ``benchopt.results.read_results`` returns it: one row per image,
-scores in columns ``objective_<metric>``, pictures in ``final_results`` of the last row of each cell. Tables are in
-``tables``, charts in ``charts``, pictures in ``pictures``.
+scores in columns ``objective_<metric>``, pictures in ``final_results`` of the last row of each cell.
 """
 
 import functools
@@ -126,6 +125,47 @@ def scores(rows):
         values = {name: table[f"objective_{name}"].dropna() for name in names}
         found[solver] = {name: Score(*mean_and_ci(v), len(v)) for name, v in values.items() if len(v)}
     return found
+
+
+def fids(rows):
+    """``{solver: {"fid": Score}}`` of the rows of a task, where at least two images have features; no interval.
+
+    The Fréchet Inception distance: Heusel et al. 2017, https://arxiv.org/abs/1706.08500.
+    """
+    first = rows[rows["idx_rep"] == rows["idx_rep"].min()] if "final_results" in rows else rows[:0]
+    found = {}
+    for solver, cells in first.groupby("solver_name", sort=False):
+        cells = [cell for cell in cells["final_results"] if isinstance(cell, dict)]
+        stored = [cell for cell in cells if cell.get("sample_features") is not None]
+        drawn, real = ([cell[f"{name}_features"] for cell in stored] for name in ("sample", "truth"))
+        n = sum(map(len, drawn))
+        if n > 1:
+            distance = frechet_distance(np.concatenate(drawn), np.concatenate(real))
+            found[solver] = {"fid": Score(distance, np.nan, n)}
+    return found
+
+
+def frechet_distance(features, other):
+    """``||m_1 - m_2||^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))`` of two sets (n, d) and (k, d), n and k at least 2.
+
+    With ``S = X^T X`` of centred and scaled features, the last trace is the nuclear norm of ``X_1 X_2^T``: an n x k
+    matrix, so that few images cost little and the singular covariances do no harm.
+    """
+    means, scaled = [], []
+    for x in (np.asarray(features, np.float64), np.asarray(other, np.float64)):
+        if len(x) < 2:
+            raise ValueError(f"a Fréchet distance needs at least 2 images, got {len(x)}")
+        means.append(x.mean(0))
+        scaled.append((x - x.mean(0)) / (len(x) - 1) ** 0.5)
+    cross = np.linalg.norm(scaled[0] @ scaled[1].T, "nuc")
+    return float(sum(np.square(x).sum() for x in scaled) + np.square(means[0] - means[1]).sum() - 2 * cross)
+
+
+@once_per_frame
+def scores_and_fid(rows):
+    """:func:`scores` with the FID where features were stored."""
+    distances = fids(rows)
+    return {solver: row | distances.get(solver, {}) for solver, row in scores(rows).items()}
 
 
 def ranking(summary, name):

@@ -1,13 +1,8 @@
-"""The leaderboards of a run in the terminal, and whether every requested cell has its rows.
+"""The tables of a run in the terminal, and whether every requested cell has its rows.
 
-``python -m benchmark_utils.results.terminal outputs/<run>.parquet [--expect CONFIG]`` exits 1 and names the
-cells when a (dataset, solver) pair that the config asks for has no row. ``benchopt run`` itself ends with 0 as long
-as one cell succeeds. Pairs that a solver or the objective skips with a reason are listed, they are no failure.
+``benchopt run`` ends with 0 as long as one cell succeeds. Pairs of dataset and solver that a solver or the objective
+skips with a reason are listed, they are no failure.
 """
-
-import argparse
-import sys
-from pathlib import Path
 
 from benchopt.benchmark import Benchmark
 from benchopt.results import read_results
@@ -16,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmark_utils.provenance import ROOT
 from benchmark_utils.results import scores, tables
-from benchmark_utils.runs.cells import ROOT, missing_cells, read_expected
+from benchmark_utils.runs.cells import missing_cells
 
 
 def rich_table(table):
@@ -56,30 +52,19 @@ def print_tables(df, console):
         console.print(Text(f"{label}: {definition}", style="dim"), soft_wrap=True)
 
 
-def main(arguments=None):
-    """Print the summary; return 1 if a requested cell is missing, else 0."""
-    parser = argparse.ArgumentParser(prog="terminal", description=__doc__.split("\n")[0])
-    parser.add_argument("parquet", type=Path, help="results of a run, outputs/<run>.parquet")
-    parser.add_argument("--expect", type=Path, metavar="CONFIG", help="the run's config; exit 1 if one cell is missing")
-    options = parser.parse_args(arguments)
-    for path in filter(None, (options.parquet, options.expect)):
-        if not path.is_file():
-            parser.error(f"{path} does not exist")
-    config = read_expected(options.expect, parser) if options.expect else None
+def print_results(path, config):
+    """Print the tables of the results at ``path`` and which cells of a run config, if given, they lack.
+
+    Returns 1 if a requested cell is missing, else 0.
+    """
     console = Console()
-    df = read_results(options.parquet)
+    df = read_results(path)
     print_tables(df, console)
-    cells = []
-    if options.expect:
-        cells = missing_cells(df, config, options.parquet.parent)
-        for cell in sorted(cells, key=lambda cell: not cell.skipped):
-            shown = Text(f"skipped: {cell}") if cell.skipped else Text(f"missing: {cell}", style="bold red")
-            console.print(shown, soft_wrap=True)
-    page = options.parquet.with_name(f"{Benchmark(ROOT).name}_{options.parquet.stem}.html")
+    cells = missing_cells(df, config, path.parent) if config else []
+    for cell in sorted(cells, key=lambda cell: not cell.skipped):
+        shown = Text(f"skipped: {cell}") if cell.skipped else Text(f"missing: {cell}", style="bold red")
+        console.print(shown, soft_wrap=True)
+    page = path.with_name(f"{Benchmark(ROOT).name}_{path.stem}.html")
     if page.exists():
         console.print(Text(f"page: {page.resolve()}"), soft_wrap=True)
     return 1 if any(not cell.skipped for cell in cells) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,11 +12,11 @@ from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.utils.run_context import RunContext
 
 from benchmark_utils.attempts import describe, last_attempt
+from benchmark_utils.provenance import ROOT
 
 # dataset parameters that only choose which images, tracks or random problems are run: not part of a task
 SHARD_PARAMETERS = r"(?:first|n_images|n_problems|seed)=[^,\]]*|tracks=\d[^,\]]*"
 OBJECTIVE_OPTIONS = r"(?:batch_size|fid)=[^,]*(?:,|$)"  # they change no sample
-ROOT = Path(__file__).parents[2]
 CELL = ["dataset_name", "objective_name", "solver_name", "idx_rep"]
 OPTIONS = {"dataset": "dataset", "solver": "solver", "objective": "objective", "n_repetitions": "n-repetitions"}
 NO_ROW = "no row in the results; the output of the run says why"
@@ -70,88 +70,78 @@ def requested_cells(config):
                     yield dataset, objective, solver, repetition, dataset_problem or solver_problem
 
 
-def skip_reason(dataset, objective, solver, repetition):
-    """Why benchopt leaves a cell out on purpose, None if it does not: the objective's and the solver's ``skip``."""
+def skip_reason(dataset, objective, solver, repetition, has_data=False):
+    """Why benchopt leaves a cell out on purpose, None if it does not: the objective's and the solver's ``skip``.
+
+    ``has_data``: other cells of the dataset have rows, so that what the objective lacks of it here is no reason.
+    """
     RunContext().set_run_context(objective, dataset, solver, repetition, base_seed=0)
     skipped, reason = objective._set_dataset(dataset)
-    if not skipped:
-        skipped, reason = solver.skip(**objective.get_objective())
+    if skipped:
+        return None if has_data else reason
+    skipped, reason = solver.skip(**objective.get_objective())
     return reason if skipped else None
+
+
+def _find_missing(df, outputs, asked):
+    """A :class:`Missing` per cell of ``asked`` without a row.
+
+    ``asked`` gives (cell by names, what is wrong with it or None, function that returns why it is skipped or None).
+    Whether a solver can do a task is asked once, not for every shard and repetition.
+    """
+    present = set(df[CELL].drop_duplicates().itertuples(index=False, name=None))
+    reasons, found = {}, []
+    for cell, problem, ask in asked:
+        if cell in present:
+            continue
+        key = task_label(*cell[:2]), cell[2]
+        attempt = problem or last_attempt(outputs, cell)
+        if not attempt and key not in reasons:
+            try:
+                reasons[key] = ask()
+            except Exception as error:  # of this dataset alone: the next shard of its task may be whole
+                attempt = f"{NO_ROW}; asking here whether it is skipped gave {describe(error)}"
+        reason = attempt or reasons[key]
+        found.append(Missing(*cell, reason or NO_ROW, not attempt and reason is not None))
+    return found
 
 
 def missing_cells(df, config, outputs):
     """The cells of a run config without a row, each a :class:`Missing`; ``outputs`` is the folder of the results."""
-    present = set(df[CELL].drop_duplicates().itertuples(index=False, name=None))
-    reasons = {}  # whether a solver can do a task is asked once, not for every shard and repetition
-    found = []
-    for dataset, objective, solver, repetition, problem in requested_cells(config):
-        cell = (str(dataset), str(objective), str(solver), repetition)
-        if cell in present:
-            continue
-        attempt = problem or last_attempt(outputs, cell)
-        if attempt:
-            found.append(Missing(*cell, attempt, False))
-            continue
-        key = task_label(*cell[:2]), cell[2]
-        if key not in reasons:
-            try:
-                reasons[key] = skip_reason(dataset, objective, solver, repetition)
-            except Exception as error:  # of this dataset alone: the next shard of its task may be whole
-                found.append(Missing(*cell, describe(error), False))
-                continue
-        found.append(Missing(*cell, reasons[key] or NO_ROW, reasons[key] is not None))
-    return found
-
-
-def read_expected(path, parser):
-    """The run config at ``path``; one that asks for what does not exist is an error of the command line."""
-    try:
-        config = yaml.safe_load(path.read_text())
-        next(requested_cells(config), None)
-    except BAD_REQUEST as error:
-        parser.error(f"{path}: {error}")
-    return config
+    asked = (
+        ((*map(str, instances), repetition), problem, functools.partial(skip_reason, *instances, repetition))
+        for *instances, repetition, problem in requested_cells(config)
+    )
+    return _find_missing(df, outputs, asked)
 
 
 def missing_among_rows(df, outputs):
     """As :func:`missing_cells`, of every combination of the datasets, solvers and repetitions that rows name."""
-    present = set(df[CELL].drop_duplicates().itertuples(index=False, name=None))
     problems = df[CELL[:2]].drop_duplicates().itertuples(index=False, name=None)
-    reasons = {}
-    found = []
-    for problem, solver, repetition in itertools.product(problems, df[CELL[2]].unique(), df[CELL[3]].unique()):
-        cell = (*problem, solver, int(repetition))
-        if cell in present:
-            continue
-        attempt = last_attempt(outputs, cell)
-        key = task_label(*problem), solver
-        if not attempt and key not in reasons:
-            reasons[key] = _reason_by_names(*cell)
-        found.append(Missing(*cell, *((attempt, False) if attempt else reasons[key])))
-    return found
+    combinations = itertools.product(problems, df[CELL[2]].unique(), map(int, df[CELL[3]].unique()))
+    named = ((*problem, solver, repetition) for problem, solver, repetition in combinations)
+    return _find_missing(df, outputs, ((cell, None, functools.partial(_reason_by_names, *cell)) for cell in named))
 
 
 def _reason_by_names(dataset_name, objective_name, solver_name, repetition):
-    """(the solver's own reason to skip, True), or (what else is known of the cell, False).
-
-    Names of another version cannot be asked. A dataset that raises here is told, and the page goes on.
-    """
+    """The solver's own reason to skip, None if it has none or the names are those of another version."""
     benchmark = _benchmark()
     try:
         ((dataset, dataset_problem),) = _instances(benchmark.check_dataset_patterns([dataset_name]))
         ((objective, _),) = _instances(benchmark.check_objective_filters([objective_name]))
         ((solver, solver_problem),) = _instances(benchmark.check_solver_patterns([solver_name]))
-        if dataset_problem or solver_problem:
-            return NO_ROW, False
-        RunContext().set_run_context(objective, dataset, solver, repetition, base_seed=0)
-        if objective._set_dataset(dataset)[0]:
-            return NO_ROW, False
-        reason = solver.skip(**objective.get_objective())[1]
-        return reason or NO_ROW, reason is not None
     except click.BadParameter:
-        return NO_ROW, False
-    except Exception as error:
-        return f"{NO_ROW}; asking here whether it is skipped gave {describe(error)}", False
+        return None
+    if dataset_problem or solver_problem:
+        return None
+    return skip_reason(dataset, objective, solver, repetition, has_data=True)
+
+
+def read_expected(path):
+    """The run config at ``path``; raises one of ``BAD_REQUEST`` if it asks for what does not exist."""
+    config = yaml.safe_load(path.read_text())
+    next(requested_cells(config), None)
+    return config
 
 
 def command_line_request():

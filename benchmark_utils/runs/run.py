@@ -1,6 +1,6 @@
 """``benchopt run`` for long and distributed runs: it accounts for every requested cell.
 
-``python -m benchmark_utils.runs.run`` takes the arguments that follow ``benchopt run .`` and does the same, but
+``python -m benchmark_utils run`` takes the arguments that follow ``benchopt run .`` and does the same, but
 
 * a run that breaks off (Ctrl-C, a killed worker) still ends with a result file and a page of the finished cells;
 * the cells without rows are listed with the reason;
@@ -13,9 +13,7 @@
 The same command again runs the missing cells only.
 """
 
-import argparse
 import contextlib
-import sys
 import traceback
 from datetime import datetime
 from pathlib import Path
@@ -29,13 +27,17 @@ from benchopt.results import read_results
 from benchopt.results.files_utils import uniquify_fname
 
 from benchmark_utils.attempts import record_failure
-from benchmark_utils.runs.cells import BAD_REQUEST, CELL, command_line_request, missing_cells, requested_cells
+from benchmark_utils.runs.cells import CELL, command_line_request, missing_cells, requested_cells
 
 INTERRUPTED = 130  # exit code, as shells have it
 
 
 def read_request(arguments):
-    """What is asked of ``benchopt run``: (cells as a run config, path of the results, parallel backend or None)."""
+    """What follows ``benchopt run .`` as (arguments of benchopt, run config, path of the results, parallel backend).
+
+    Raises one of ``BAD_REQUEST`` if it asks for what does not exist, or results cannot be written.
+    """
+    arguments = arguments if arguments[:1] == ["."] else [".", *arguments]
     with benchopt_run.make_context("run", list(arguments)) as context:
         request = command_line_request()
 
@@ -49,7 +51,10 @@ def read_request(arguments):
     path = Path(name) if "/" in name else Path("outputs", name)
     parallel = option("parallel_config")
     backend = yaml.safe_load(Path(parallel).read_text())["backend"] if parallel else None
-    return request, uniquify_fname(path.with_suffix(".parquet")), backend
+    next(requested_cells(request), None)
+    path = uniquify_fname(path.with_suffix(".parquet"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return [*arguments, "--output", str(path)], request, path, backend
 
 
 def survive_broken_datasets():
@@ -109,28 +114,11 @@ def account(arguments, request, path):
     return sum(not cell.skipped for cell in missing)
 
 
-def main(arguments=None):
-    """Run, account for the cells, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark_utils.runs.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        epilog="Every other argument is one of benchopt run, see benchopt run --help.",
-    )
-    parser.add_argument("--allow-failures", action="store_true", help="exit with 0 although cells failed")
-    chosen, rest = parser.parse_known_args(arguments)
-    arguments = rest if rest[:1] == ["."] else [".", *rest]
-    try:
-        request, path, backend = read_request(arguments)
-        next(requested_cells(request), None)
-    except BAD_REQUEST as error:
-        parser.error(str(error))
-    path.parent.mkdir(parents=True, exist_ok=True)
+def run_and_account(arguments, request, path, backend, allow_failures):
+    """Run what :func:`read_request` has read, account for the cells, and return the exit code."""
     survive_broken_datasets()
     if backend == "submitit":
         survive_dead_jobs()
-    arguments += ["--output", str(path)]
     interrupted, exit_code = False, 0
     try:
         benchopt_run.main(arguments, prog_name="run", standalone_mode=False)
@@ -147,8 +135,4 @@ def main(arguments=None):
         return exit_code
     if not path.exists() and not n_failed:
         print("Every cell was skipped: a run without results is a failure, unless --allow-failures is given.")
-    return 0 if chosen.allow_failures or path.exists() and not n_failed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return 0 if allow_failures or path.exists() and not n_failed else 1

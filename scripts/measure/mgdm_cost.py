@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmark_utils.evaluate import objective_of, score
 from datasets.ffhq_inpainting import Dataset as Inpainting
 from datasets.ffhq_super_resolution import Dataset as SuperResolution
 from datasets.gaussian import Dataset as Gaussian
-from scripts.common import interval, markdown, objective_of
+from scripts.measure.common import interval, markdown
 from solvers.mgdm import Solver as MGDM
 
 FULL = "K=100 M=20 G=5/20 R=1"
@@ -43,11 +44,8 @@ def label_of(K, M, G, R):
 
 def rows_of(dataset, K, M, G, R, n_samples=None):
     """The objective's rows for one configuration of MGDM on a dataset."""
-    objective = objective_of(dataset, n_samples=n_samples)
     solver = MGDM.get_instance(n_steps=K, n_denoise=M, gradient_steps=G, n_gibbs=R)
-    solver.set_objective(**objective.get_objective())
-    solver.run(None)
-    return objective.evaluate_result(**solver.get_result())
+    return score(solver, objective_of(dataset, n_samples=n_samples))
 
 
 def cells(n_images):
@@ -67,7 +65,7 @@ def complete(path, n_images):
             label = label_of(*setting)
             if ((found.configuration == label) & (found.task == task) & (found["first"] == first)).any():
                 continue
-            rows = pd.DataFrame(run(*setting)).assign(configuration=label, task=task, first=first)
+            rows = run(*setting).assign(configuration=label, task=task, first=first)
             rows["cost"] = rows.nfe + rows.vjp
             found = pd.concat([found, rows])
             found.to_csv(path, index=False)
@@ -96,10 +94,10 @@ def draw(rows, path):
         ("gaussian", "mean_error", "gaussian: mean error")
     ]
     figure, axes = plt.subplots(1, len(panels), figsize=(14, 4.2), layout="constrained")
-    for axis, (task, score, title) in zip(axes, panels, strict=True):
+    for axis, (task, column, title) in zip(axes, panels, strict=True):
         groups = rows[rows.task == task].groupby("configuration")
-        table = pd.DataFrame({"cost": groups.cost.mean(), "mean": groups[score].mean()}).sort_values("cost")
-        table["half_width"] = 1.96 * groups[score].std() / groups.size() ** 0.5
+        table = pd.DataFrame({"cost": groups.cost.mean(), "mean": groups[column].mean()}).sort_values("cost")
+        table["half_width"] = 1.96 * groups[column].std() / groups.size() ** 0.5
         for label, point in table.iterrows():
             axis.errorbar(point.cost, point["mean"], point.half_width, fmt="o", capsize=3, label=label)
         front = table[table["mean"] <= np.minimum.accumulate(table["mean"])]

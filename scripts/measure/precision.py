@@ -11,12 +11,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmark_utils.evaluate import objective_of, score
 from datasets.ffhq_deblurring import Dataset as Deblurring
 from datasets.ffhq_hdr import Dataset as HDR
 from datasets.ffhq_inpainting import Dataset as Inpainting
 from datasets.ffhq_jpeg import Dataset as JPEG
 from datasets.ffhq_super_resolution import Dataset as SuperResolution
-from scripts.common import interval, markdown, objective_of
+from scripts.measure.common import interval, markdown
 from solvers.mgdm import Solver as MGDM
 
 SHORT = {"n_steps": 12, "n_denoise": 5, "gradient_steps": (5, 5)}
@@ -35,11 +36,7 @@ TASKS = {
 
 def lpips(dataset, precision):
     """LPIPS of each image of a dataset in one precision."""
-    objective = objective_of(dataset, precision=precision)
-    solver = MGDM.get_instance(**SHORT)
-    solver.set_objective(**objective.get_objective())
-    solver.run(None)
-    return [row["lpips"] for row in objective.evaluate_result(**solver.get_result())]
+    return score(MGDM.get_instance(**SHORT), objective_of(dataset, precision=precision)).lpips
 
 
 def main():

@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark_utils.evaluate import objective_of, score
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.priors import PRECISIONS, Prior
@@ -39,7 +40,7 @@ from benchmark_utils.priors.faces64 import EDMUNet
 from benchmark_utils.priors.networks import Network
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.schedule import NoiseSchedule
-from scripts import common
+from scripts.measure.common import markdown
 
 TRUE_SIZE = {"ffhq256": ("ffhq", FFHQ), "imagenet256": ("imagenet", IMAGENET)}
 SETTINGS = {
@@ -118,7 +119,7 @@ def seconds(function, device):
     return now(device) - start
 
 
-def prepared(name, handle, n_images, parameters=None):
+def prepare(name, handle, n_images, parameters=None):
     """A solver that is ready to run, alone responsible for how many images it takes at once."""
     solver = import_module(f"solvers.{name}").Solver.get_instance(**parameters or SETTINGS[name])
     solver.set_objective(half_hidden(handle, n_images), handle, 1, 0)
@@ -147,7 +148,7 @@ def bare_seconds(prior, batch, repeats, device):
 
 def solver_row(name, handle, batch, device, repeats, direct):
     """One row of the table of solvers."""
-    solver = prepared(name, handle, batch)
+    solver = prepare(name, handle, batch)
     loaded, free = solver.prior, FreePrior(solver.prior)
     one_by_one = name.startswith("deepinv")  # the adapter runs deepinv's samplers so
     bare_batch, calls_of = (1, batch) if one_by_one else (batch, 1)
@@ -218,12 +219,9 @@ def mgdm_calls():
     from datasets.gaussian import Dataset as Gaussian
     from solvers.mgdm import Solver as MGDM
 
-    solver = MGDM.get_instance(**PAPER_MGDM)
-    objective = common.objective_of(Gaussian.get_instance(n_problems=1), n_samples=2)
-    solver.set_objective(**objective.get_objective())
-    solver.run(None)
-    result = solver.get_result()
-    return round(result["nfe"] - result["vjp"]), round(result["vjp"])
+    objective = objective_of(Gaussian.get_instance(n_problems=1), n_samples=2)
+    row = score(MGDM.get_instance(**PAPER_MGDM), objective).iloc[0]
+    return round(row.nfe - row.vjp), round(row.vjp)
 
 
 def arithmetic():
@@ -273,7 +271,7 @@ def scaling_table(name, device, repeats):
         "gradient steps G": [(G, 1, base | {"gradient_steps": (G, G)}) for G in (1, 2, 4, 8)],
     }
     for quantity, settings in cases.items():
-        solvers = [(value, prepared("mgdm", handle, n, parameters)) for value, n, parameters in settings]
+        solvers = [(value, prepare("mgdm", handle, n, parameters)) for value, n, parameters in settings]
         times = [[seconds(lambda s=s: s.run(None), device) for _, s in solvers] for _ in range(repeats)]
         medians = torch.tensor([statistics.median(values) for values in zip(*times, strict=True)])
         values = torch.tensor([float(value) for value, _ in solvers])
@@ -288,7 +286,7 @@ def scaling_table(name, device, repeats):
 
 def peak_resident_gb(name, parameters):
     """Most memory that a process held after it ran MGDM once."""
-    prepared("mgdm", handle_of(name), 1, parameters).run(None)
+    prepare("mgdm", handle_of(name), 1, parameters).run(None)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
@@ -317,7 +315,7 @@ def rounded(table):
 
 
 def show(title, table):
-    print(f"\n### {title}\n\n{common.markdown(rounded(table))}", flush=True)
+    print(f"\n### {title}\n\n{markdown(rounded(table))}", flush=True)
 
 
 def draw(table, path):

@@ -1,14 +1,4 @@
-"""What the scripts that measure share: the objective without benchopt's runner, intervals, tables."""
-
-from objective import Objective
-
-
-def objective_of(dataset, **parameters):
-    """The objective after it has drawn y for a dataset, as benchopt has it with seed 0."""
-    objective = Objective.get_instance(**parameters)
-    objective.get_seed = lambda **_: 0
-    objective.set_data(**dataset.get_data())
-    return objective
+"""What the scripts that measure print: intervals and tables."""
 
 
 def markdown(frame):
