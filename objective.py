@@ -41,7 +41,7 @@ from torch.nn import Conv2d
 
 from benchmark_utils.attempts import RecordsAttempts, forget_attempt
 from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
-from benchmark_utils.problem import InverseProblem, capabilities, count_observed
+from benchmark_utils.problem import InverseProblem, capabilities, cast, count_observed
 from benchmark_utils.provenance import fingerprint
 from benchmark_utils.rng import RNG, stream_seed
 from benchmark_utils.stored import inception, store
@@ -98,7 +98,7 @@ class Objective(RecordsAttempts, BaseObjective):
         self.prior = replace(prior, precision=self.precision or "float32", compile=bool(self.compile))
         self.seed = self.get_seed(use_repetition=True)
         self.draws_per_image = self.n_samples or n_samples
-        operator = operator.double()
+        operator = cast(operator, torch.float64)
         stream = RNG(self.seed, "measurement", task, images, dtype=torch.float64)
         with torch.no_grad():
             measure = getattr(operator, "measure", operator.A)

@@ -35,17 +35,17 @@ class Solver(PosteriorSampler):
 
     def consistent_input(self, problem, prior, x_t, t):
         """The optimised v, (n, *event). Adam is written out, because each row leaves it at its own time."""
-        threshold = (problem.noise.std + 0.001) ** 2 * problem.n_observed
         open_rows = torch.arange(len(x_t), device=x_t.device)
         v, momentum, scale = x_t.clone(), torch.zeros_like(x_t), torch.zeros_like(x_t)
         for k in range(1, self.n_inner + 1):
             with torch.enable_grad():
                 v_open = v[open_rows].requires_grad_()
-                residual = problem.rows(open_rows.tolist()).residual(prior.denoise(v_open, t))
+                open_problem = problem.rows(open_rows.tolist())
+                residual = open_problem.residual(prior.denoise(v_open, t))
                 misfit = residual.square().flatten(1).sum(1)
                 loss = misfit.sum() + self.regularisation * (v_open - x_t[open_rows]).square().sum()
             (gradient,) = torch.autograd.grad(loss, v_open)
-            unmet = misfit.detach() > threshold
+            unmet = misfit.detach() > (problem.noise.std + 0.001) ** 2 * open_problem.n_observed
             open_rows, gradient = open_rows[unmet], gradient[unmet]
             if not len(open_rows):
                 break

@@ -108,6 +108,26 @@ def user_files_state():
     return state
 
 
+def own_path(text):
+    """The file or folder that a parameter names; raises ValueError, with the quoting of paths, if it does not exist."""
+    path = Path(str(text)).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"{path.absolute()} does not exist. On the command line, a path that begins with a dot, a tilde or a "
+            "digit, or has spaces or accents, needs quotes, as in \"image_folder[path='./photos']\"; one with an "
+            "equals sign needs a run config"
+        )
+    return path
+
+
+def own_files_state(texts):
+    """Path, size and time of change of every file that these parameters name, and of those in folders: a list."""
+    roots = [Path(text).expanduser() for text in texts]
+    paths = [Path(parent, name) for root in roots for parent, _, names in os.walk(root) for name in names]
+    paths += [root for root in roots if root.is_file()]
+    return sorted((str(path), stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat()))
+
+
 def cache_folder():
     """The folder of downloaded and converted files."""
     folder = os.environ.get("BENCHMARK_DIFFUSION_POSTERIOR_CACHE") or "~/.cache/benchmark_diffusion_posterior"
