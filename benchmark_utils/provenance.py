@@ -1,8 +1,9 @@
-"""What the rows of a result say of their origin: commit, library versions, device, and the weights' sha256."""
+"""What the rows of a result say of their origin: version, commit, libraries, device, and the weights' sha256."""
 
 import functools
 import hashlib
 import subprocess
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from benchmark_utils.files.paths import sha256_of, user_files_state
 
 ROOT = Path(__file__).parents[1]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 LIBRARIES = ("torch", "diffusers", "deepinv")
 
 
@@ -37,7 +39,7 @@ def device_name(device):
 
 def provenance(prior, device):
     """Texts for the rows of a cell that this process computed on ``device`` with a loaded ``prior``."""
-    versions = {name: version(name) for name in LIBRARIES}
+    versions = {"benchmark_version": VERSION} | {name: version(name) for name in LIBRARIES}
     return {"git_commit": git_commit(), "device": device_name(device), "weights": weights(prior)} | versions
 
 

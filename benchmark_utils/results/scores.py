@@ -197,6 +197,7 @@ def interval_note(rows, summary):
 
 
 FACTS = {
+    "benchmark": "objective_benchmark_version",
     "torch": "objective_torch",
     "diffusers": "objective_diffusers",
     "deepinv": "objective_deepinv",
@@ -226,7 +227,8 @@ def facts(rows):
 def origin_note(rows):
     """Versions, device and weights of rows as one line, digests shortened."""
     found = facts(rows)
-    shown = [f"{name} {found[name]}" for name in ("torch", "diffusers", "deepinv", "numpy") if name in found]
+    versions = ("benchmark", "torch", "diffusers", "deepinv", "numpy")
+    shown = [f"{name} {found[name]}" for name in versions if name in found]
     shown += [f"{name}: {found[name]}" for name in ("device", "processor", "commit", "weights") if name in found]
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", "; ".join(shown))
 
