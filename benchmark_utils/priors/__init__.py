@@ -8,10 +8,10 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmark_utils.priors.pipeline import Pipeline, is_pipeline
+from benchmark_utils.priors.pipeline import Pipeline, is_folder, is_pipeline
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
@@ -44,12 +44,15 @@ class Prior:
 
     @classmethod
     def of(cls, text):
-        """The handle of a dataset's parameter ``prior``: a name, and options after ``+``, which they switch on.
+        """The handle of a dataset's parameter ``prior``: a name, and options after ``--``, which they switch on.
 
-        ``"ffhq256_latent+checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``.
+        ``"ffhq256_latent--checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``. Names of the hub
+        have no ``--``; the former ``+`` needs quotes on benchopt's command line.
         """
-        name, *options = [text] if Path(text).is_dir() else text.split("+")
-        return cls(name, tuple((option, True) for option in options))
+        name, options = text, ()
+        while not is_folder(name) and (parts := re.fullmatch(r"(.+)(?:--|\+)(\w+)", name)):
+            name, options = parts[1], ((parts[2], True), *options)
+        return cls(name, options)
 
     spec = property(lambda self: _spec(self.name, self.options))
     family = property(lambda self: self.spec.family)
@@ -57,6 +60,7 @@ class Prior:
     closed_form = property(lambda self: self.spec.closed_form)
     weights = property(lambda self: self.spec.weights)
     signal_shape = property(lambda self: self.spec.signal_shape)
+    signal_range = property(lambda self: self.spec.signal_range)
     event_shape = property(lambda self: self.spec.event_shape or self.spec.signal_shape)
 
     def load(self, device="cpu"):
@@ -75,10 +79,13 @@ def _spec(name, options):
     if make is None and is_pipeline(name):
         make = functools.partial(Pipeline, name)
     if make is None:
+        given = "--".join([name, *(option for option, _ in options)])
+        hint = f", but there is no folder {given}: correct the path" if "/" in name else ""
+        if ":" in name:
+            hint += " (benchopt's command line turns = into a colon: give a path with = in a config file)"
         raise ValueError(
-            f"unknown prior {name!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
-            "Hugging Face hub or the path of a folder is a diffusers pipeline"
-            + (", but there is no such folder: correct the path" if "/" in name else "")
+            f"unknown prior {given!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
+            f"Hugging Face hub or the path of a folder is a diffusers pipeline{hint}"
         )
     known = inspect.signature(make).parameters
     unknown = [option for option, _ in options if option not in known]
