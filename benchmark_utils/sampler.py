@@ -220,7 +220,9 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         draws = list(range(problem.n_draws)) * (len(problem.images) // problem.n_draws)
         rng = RNG(self.seed, "sampler", problem.task, problem.images, draws, device=self.device, dtype=prior.dtype)
         solver_problem = problem.in_latent_space(prior) if "latent" in problem.capabilities else problem
-        x = prior.decode(self.sample(solver_problem, prior, rng))
+        x_0 = self.sample(solver_problem, prior, rng)
+        self._check_samples(x_0, solver_problem, prior)
+        x = prior.decode(x_0)
         finite = x.flatten(1).isfinite().all(1)
         if not finite.all():
             row = int((~finite).nonzero()[0])
@@ -229,6 +231,17 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                 "a step size is too large for this problem, or the method does not apply to it"
             )
         return x.cpu()
+
+    def _check_samples(self, x_0: object, problem: InverseProblem, prior: LoadedPrior) -> None:
+        """Raise ValueError unless ``x_0`` is what :meth:`sample` has to return."""
+
+        def describe(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> str:
+            return f"a tensor {tuple(shape)} of {dtype} on {device}"
+
+        expected = describe((len(problem.images), *prior.event_shape), prior.dtype, problem.y.device)
+        given = describe(x_0.shape, x_0.dtype, x_0.device) if torch.is_tensor(x_0) else f"a {type(x_0).__name__}"
+        if given != expected:
+            raise ValueError(f"{self}: sample must return {expected}, not {given}")
 
     def progress(self, steps: Sequence[T]) -> Iterable[T]:
         """Iterate over ``steps`` with a progress bar, silent when the output is not a terminal.
@@ -252,7 +265,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         return f"{self.name}[{chosen}]" if chosen else self.name
 
     def _get_state(self) -> dict[str, str]:
-        return fingerprint()
+        return fingerprint(self._module_filename)
 
     def __setstate__(self, state: object) -> None:
         pass
