@@ -182,7 +182,7 @@ METRICS = {
 }
 
 
-def diverged_share(draws: Tensor, signal_range: Tensor | float) -> float:
+def diverged_share(draws: Tensor, signal_range: float) -> float:
     """Share of the draws (D, *signal) of which a value is NaN or more than ``DIVERGED`` times ``signal_range``."""
     within = draws.flatten(1).abs() <= DIVERGED * signal_range
     return float((~within).any(1).double().mean())

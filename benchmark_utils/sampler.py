@@ -75,6 +75,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
     ranges: Mapping[str, tuple[float, float]] = {}
     PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {}
     # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N of each image
+    n_steps: int  # a parameter of most solvers
     ess: Tensor | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -124,6 +125,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         self.batch_size = batch_size or len(problem.images)
         self.resolve_presets(prior.family, problem.task)
         self.prior = prior.load(self.device)
+        self.cut_preset_steps(self.prior.schedule.T)
 
     def resolve_presets(self, family: str, task: str) -> None:
         """Set every parameter as an attribute: the value given, or its published setting where that is ``None``.
@@ -142,6 +144,12 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                     raise ValueError(f"{self.name}: PRESETS gives no {name} for {family}, {task}, and no default")
                 value = found[0]
             setattr(self, name, self._check(name, value))
+
+    def cut_preset_steps(self, n_levels: int) -> None:
+        """Take all levels of the prior's schedule where a published ``n_steps`` is more than it has."""
+        if self._parameters.get("n_steps", 0) is None and self.n_steps > n_levels:
+            print(f"{self}: its preset n_steps={self.n_steps} is cut to {n_levels}, the noise levels of the prior")
+            self.n_steps = n_levels
 
     def _check(self, name: str, value: Any) -> Any:
         """``value`` in the type of the parameter's published settings; raises ValueError if it is not allowed."""

@@ -86,7 +86,7 @@ class Prior:
         return self.spec.signal_shape
 
     @property
-    def signal_range(self) -> float | torch.Tensor:
+    def signal_range(self) -> float:
         return self.spec.signal_range
 
     @property
