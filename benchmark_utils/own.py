@@ -1,5 +1,7 @@
 """A user's own operator and noise, as the parameters of ``image_folder`` and ``measured`` name them."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from benchopt import BaseDataset
@@ -8,7 +10,7 @@ from deepinv.physics import Inpainting, Physics, ZeroNoise
 
 from benchmark_utils.files.images import image_files, natural_key, open_image, select, to_grey_or_rgb
 from benchmark_utils.files.modules import load_module
-from benchmark_utils.files.paths import own_files_state, own_path
+from benchmark_utils.files.paths import files_state, own_path
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators.inpainting import RandomInpainting
 from benchmark_utils.priors import Prior
@@ -126,7 +128,8 @@ class OwnDataset(BaseDataset):
 
     def _get_state(self):
         """The state of the files that parameters name, for the cache key."""
-        return {"files": own_files_state(value for value in self._parameters.values() if isinstance(value, str))}
+        paths = [Path(value).expanduser() for value in self._parameters.values() if isinstance(value, str)]
+        return {"named": [files_state(path) for path in paths if path.exists()]}
 
     def __setstate__(self, state):
         pass

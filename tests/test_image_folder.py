@@ -246,7 +246,7 @@ BAD_PHYSICS = {
     "x = 1\n": r"own.py has no function make: define make\(shape, images\) that returns a deepinv Physics .* function=",
     "make = 1\n": "own.py has no function make",
     "def make(shape, images):\n    return 3\n": "own.py must return a deepinv.physics.Physics, got int",
-    NAN: "own.py: its operator gives NaN or infinite values for images in",
+    NAN: "the operator of own gives values that are no finite numbers",
     OTHER_NOISE: "own.py: noise_model UniformNoise is not known here: use one of .* choose noise_std",
 }
 
@@ -255,7 +255,7 @@ BAD_PHYSICS = {
 def test_a_bad_physics_file_says_what_to_do(photos, tmp_path, source):
     (tmp_path / "own.py").write_text(source)
     with pytest.raises(ValueError, match=BAD_PHYSICS[source]):
-        data_of(photos, physics=str(tmp_path / "own.py"))
+        objective_of(data_of(photos / "part", physics=str(tmp_path / "own.py")))
 
 
 def test_a_changed_physics_file_is_read_again_and_changes_the_cache_key(photos, tmp_path):
