@@ -27,14 +27,14 @@ class OwnDataset(BaseDataset):
         "path": [None],
         "task": [None],
         "physics": [None],
-        "function": ["make"],
+        "function": [None],
         "mask": [None],
         "prior": ["faces64"],
         "noise_std": [None],
         "poisson_rate": [None],
         "first": [0],
         "n_images": [None],
-        "order": ["name"],
+        "order": [None],
     }
 
     def prepare(self):
@@ -76,7 +76,7 @@ class OwnDataset(BaseDataset):
             return parse_task(self.task)
         path = own_path(getattr(self, given[0]))
         if self.physics is not None:
-            make = find_function(path, self.function)
+            make = find_function(path, self.function or "make")
             return ImageTask(lambda shape, images: make(shape, images), lambda: path.stem, counts=True), {}
         return ImageTask(lambda shape, images: read_mask(path, shape, images, self.order), lambda: "mask"), {}
 
@@ -136,8 +136,8 @@ class OwnDataset(BaseDataset):
 
 
 def sort_files(files, order):
-    """Files in the ``order`` of their names, or of the numbers in them; raises ValueError for another order."""
-    if order not in ("name", "natural"):
+    """Files in the order of their names or, ``natural``, of the numbers in them; ValueError for another order."""
+    if order not in (None, "name", "natural"):
         raise ValueError(f"unknown order {order!r}; known: name, natural")
     return sorted(files, key=natural_key) if order == "natural" else files
 

@@ -26,6 +26,7 @@ CAPABILITIES = {
     "linear_operator": "of a latent prior: A itself is linear",
     "image": "signals are images (C, H, W)",
     "separation": "signals are stems and A is their sum",
+    "truth": "the true signals are known to the objective, which scores with them",
 }
 
 
