@@ -35,7 +35,7 @@ class PreconditionedNetwork(Network):
         return c_skip * x + c_out * self.predict(c_in * x + offset, label)
 
 
-def edm(sigma, sigma_data=0.5, sign=1, label_scale=0.25):
+def edm(sigma, sigma_data, sign):
     """EDM (Karras et al. 2022, https://arxiv.org/abs/2206.00364, table 1): (c_skip, c_out, c_in, offset, label)."""
     total = sigma**2 + sigma_data**2
     return (
@@ -43,7 +43,7 @@ def edm(sigma, sigma_data=0.5, sign=1, label_scale=0.25):
         sign * sigma * sigma_data / total.sqrt(),
         total.rsqrt(),
         0.0,
-        label_scale * sigma.log(),
+        sigma.log() / 4,
     )
 
 
@@ -64,13 +64,13 @@ def score_of_unit_images(sigma):
 
 
 def flow(sigma, n_labels):
-    """Velocity ``eps - x_0`` at ``x_s = (1 - s) x_0 + s eps``, ``s = sigma / (1 + sigma)``, with label ``n_labels s``."""
+    """Velocity ``eps - x_0`` at ``(1 - s) x_0 + s eps``, ``s = sigma / (1 + sigma)``, with label ``n_labels s``."""
     s = sigma / (1 + sigma)
     return 1 - s, -s, 1 - s, 0.0, n_labels * s
 
 
 def from_scheduler(scheduler):
-    """(preconditioning, (smallest, largest level), NoiseSchedule) of a scheduler of diffusers; None for another kind."""
+    """(preconditioning, (smallest, largest level), NoiseSchedule) of a diffusers scheduler; None for another kind."""
     config, kind = scheduler.config, type(scheduler).__name__
 
     def karras(precondition):
