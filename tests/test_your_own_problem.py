@@ -67,7 +67,7 @@ def test_a_block_runs_as_written(clone, block):
 @pytest.mark.slow
 def test_a_changed_operator_is_not_read_from_the_cache(clone):
     """The same command again is cached; with another operator in the file it is not."""
-    command = 'benchopt run . -s prior_sample -d "image_folder[path=low,physics=my_blur.py,fit=centre]" --no-plot'
+    command = 'benchopt run . -s "dps[n_steps=2]" -d "image_folder[path=low,physics=my_blur.py,fit=centre]" --no-plot'
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
     def run():
