@@ -29,10 +29,10 @@ from benchmark_utils.rng import stream_seed
 class ImageTask:
     """How images become measurements.
 
-    ``operator(shape, images, **options)`` is the Physics of images (3, H, W) with these numbers, ``name(**options)``
-    the task's name, whose strength, a number at its end, stands for ``*`` in a group of PRESETS (``sr*``). ``options``
-    are parameters of the dataset with their values; one that is None is left to the operator. ``noise_std`` and
-    ``n_samples``, the draws of an image, are defaults; ``counts`` says that photon counts may replace the noise.
+    ``operator(shape, images, **options)`` returns the Physics for images (3, H, W) with the image numbers ``images``.
+    ``name(**options)`` is the task's name; a number at its end is the strength, so that PRESETS may name ``sr4`` or all
+    strengths, ``sr*``. ``options`` are parameters of the dataset with their values; one that is None is not passed.
+    ``noise_std`` and ``n_samples`` (draws of each image) are defaults; ``counts`` allows photon counts as noise.
     """
 
     operator: Callable
@@ -81,14 +81,14 @@ TASKS = {
 
 
 class ImageDataset(BaseDataset):
-    """Images ``first`` to ``first + n_images - 1`` of a set, of which a ``task`` shows a part."""
+    """Images ``first`` to ``first + n_images - 1`` of a set, measured as the class attribute ``task`` says."""
 
     def find(self, prior):
-        """Paths of the images, and the function of a path and a size that makes them the prior's size."""
+        """Paths of the images, and a function ``(path, size) -> image`` that reads one in the prior's size."""
         raise NotImplementedError
 
     def fetch(self, prior):
-        """Download the images, if there is where from."""
+        """Download the images, where a subclass knows an address."""
 
     def prepare(self):
         """Fetch the prior's weights and the images, and check that they are there; ``benchopt prepare``."""

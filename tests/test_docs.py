@@ -1,5 +1,6 @@
-"""The code of the docs, run as it is written there, and the docs' links."""
+"""The code of the docs, run as it is written there; the docs' links; the length of docstrings."""
 
+import ast
 import os
 import re
 import subprocess
@@ -62,6 +63,17 @@ def test_links_lead_to_files(page):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
         assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+LONGEST_DOCSTRING = 25
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmark_utils").rglob("*.py")), ids=lambda path: path.stem)
+def test_docstrings_are_short(path):
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(path.read_text())):
+        text = ast.get_docstring(node) if isinstance(node, documented) else None
+        assert not text or len(text.splitlines()) <= LONGEST_DOCSTRING, text.splitlines()[0]
 
 
 def test_the_index_lists_every_page():
