@@ -17,6 +17,7 @@ STEMS = ("bass", "drums", "guitar", "piano")
 SAMPLE_RATE = 22_050
 WINDOW_LENGTH, WINDOW_HOP = 4 * SAMPLE_RATE, 2 * SAMPLE_RATE
 SI_SDR_EPS = 1e-8
+DIVERGED = 10  # times the range of the prior's signals
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ METRICS = {
     "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P its covariance"),
     "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n): what n exact draws reach"),
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
+    "diverged": Metric("diverged", 0, f"share of draws with a value {DIVERGED} times outside the range of the signals"),
     "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),
     "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),
     "vjp": Metric("VJP", -1, "backward passes through the denoiser per returned sample"),
@@ -178,6 +180,12 @@ METRICS = {
     ),
     "peak_memory_gb": Metric("memory GB", -1, "peak allocated CUDA memory; not measured on a CPU"),
 }
+
+
+def diverged_share(draws: Tensor, signal_range: float) -> float:
+    """Share of the draws (D, *signal) of which a value is NaN or more than ``DIVERGED`` times ``signal_range``."""
+    within = draws.flatten(1).abs() <= DIVERGED * signal_range
+    return float((~within).any(1).double().mean())
 
 
 def exactness(draws: Tensor, posterior_mean: Tensor, trace_cov: Tensor) -> dict[str, float]:

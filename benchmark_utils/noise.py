@@ -78,6 +78,10 @@ class PoissonNoise:
     def counts(self, y: Tensor) -> Tensor:
         return (y + 1) * (255 * self.rate / 2)
 
+    def approximate_std(self, y: Tensor) -> Tensor:
+        """Standard deviation of each value of y in the Gaussian approximation, ``sqrt(k)`` counts, k at least 1."""
+        return self.counts(y).clamp(min=1).sqrt() / (255 * self.rate / 2)
+
     def sample(self, clean: Tensor, rng: RNG) -> Tensor:
         """A noisy measurement for each row of ``clean`` (n, *measurement), by inverting the distribution function."""
         from scipy.stats import poisson  # a second to import, so only when drawn

@@ -149,7 +149,8 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
     """What solvers may rely on for this problem, names of ``CAPABILITIES``; ``prior`` is the unloaded handle.
 
     An operator says by class attributes of these names that it is not ``differentiable``, that it is ``idempotent``,
-    or that it is made for the ``separation`` of stems.
+    or that it is made for the ``separation`` of stems. Without an SVD it may have a method ``first_guess(y)``: a signal
+    near x, at little cost, from which an optimisation can start.
     """
     found = {"differentiable"} if getattr(operator, "differentiable", True) else set()
     if isinstance(noise, GaussianNoise):

@@ -1,5 +1,6 @@
 """What the rows of a result say of their origin: version, commit, libraries, device, and the weights' sha256."""
 
+import ast
 import functools
 import hashlib
 import subprocess
@@ -44,17 +45,41 @@ def provenance(prior, device):
 
 
 @functools.cache
-def fingerprint():
-    """What a cached cell depends on: sources, assets, and the state of the files that the user named.
-
-    benchopt hashes the file of a solver, dataset or objective but not what they import or read; the base solver
-    and the objective return this from ``_get_state``, which enters the cache key. Of ``benchmark_utils`` all counts
-    but what only reads results or starts runs. Taken once in a process: benchopt pickles in one thread (``-j``)
-    while another rebuilds the benchmark, whose configuration cannot be read then.
-    """
+def _shared_state():
+    """What every cell depends on."""
     digest = hashlib.sha256((ROOT / "assets" / "SHA256SUMS").read_bytes())
     sources = ROOT / "benchmark_utils"
     for path in sorted(sources.rglob("*.py")):
         if path.relative_to(sources).parts[0] not in ("results", "runs", "__main__.py"):
             digest.update(path.read_bytes())
     return {"sources": digest.hexdigest(), "user_files": user_files_state()}
+
+
+@functools.cache
+def fingerprint(module):
+    """What a cached cell depends on: sources, assets, and the state of the files that the user named.
+
+    benchopt hashes the file of a solver, dataset or objective but not what they import or read; the base solver
+    and the objective return this from ``_get_state``, which enters the cache key. Of ``benchmark_utils`` all counts
+    but what only reads results or starts runs; of the files beside ``module``, the path of a solver's or dataset's
+    file or None, what it imports. Taken once in a process: benchopt pickles in one thread (``-j``) while another
+    rebuilds the benchmark, whose configuration cannot be read then.
+    """
+    imported = sorted(find_imported_beside(module)) if module else []
+    return _shared_state() | {"imported": [hashlib.sha256(path.read_bytes()).hexdigest() for path in imported]}
+
+
+def find_imported_beside(module, found=()):
+    """Files of the folder of a source file that it imports by name, and those that these import."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            names |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {name for alias in node.names for name in alias.name.split(".")}
+    found = {*found, module}
+    for name in names - {""}:
+        for path in (module.with_name(f"{name}.py"), *module.with_name(name).rglob("*.py")):
+            if path.is_file() and path not in found:
+                found |= find_imported_beside(path, found)
+    return found

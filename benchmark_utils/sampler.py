@@ -75,6 +75,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
     ranges: Mapping[str, tuple[float, float]] = {}
     PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {}
     # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N of each image
+    n_steps: int  # a parameter of most solvers
     ess: Tensor | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -124,6 +125,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         self.batch_size = batch_size or len(problem.images)
         self.resolve_presets(prior.family, problem.task)
         self.prior = prior.load(self.device)
+        self.cut_preset_steps(self.prior.schedule.T)
 
     def resolve_presets(self, family: str, task: str) -> None:
         """Set every parameter as an attribute: the value given, or its published setting where that is ``None``.
@@ -142,6 +144,12 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                     raise ValueError(f"{self.name}: PRESETS gives no {name} for {family}, {task}, and no default")
                 value = found[0]
             setattr(self, name, self._check(name, value))
+
+    def cut_preset_steps(self, n_levels: int) -> None:
+        """Take all levels of the prior's schedule where a published ``n_steps`` is more than it has."""
+        if self._parameters.get("n_steps", 0) is None and self.n_steps > n_levels:
+            print(f"{self}: its preset n_steps={self.n_steps} is cut to {n_levels}, the noise levels of the prior")
+            self.n_steps = n_levels
 
     def _check(self, name: str, value: Any) -> Any:
         """``value`` in the type of the parameter's published settings; raises ValueError if it is not allowed."""
@@ -220,7 +228,9 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         draws = list(range(problem.n_draws)) * (len(problem.images) // problem.n_draws)
         rng = RNG(self.seed, "sampler", problem.task, problem.images, draws, device=self.device, dtype=prior.dtype)
         solver_problem = problem.in_latent_space(prior) if "latent" in problem.capabilities else problem
-        x = prior.decode(self.sample(solver_problem, prior, rng))
+        x_0 = self.sample(solver_problem, prior, rng)
+        self._check_samples(x_0, solver_problem, prior)
+        x = prior.decode(x_0)
         finite = x.flatten(1).isfinite().all(1)
         if not finite.all():
             row = int((~finite).nonzero()[0])
@@ -229,6 +239,17 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                 "a step size is too large for this problem, or the method does not apply to it"
             )
         return x.cpu()
+
+    def _check_samples(self, x_0: object, problem: InverseProblem, prior: LoadedPrior) -> None:
+        """Raise ValueError unless ``x_0`` is what :meth:`sample` has to return."""
+
+        def describe(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> str:
+            return f"a tensor {tuple(shape)} of {dtype} on {device}"
+
+        expected = describe((len(problem.images), *prior.event_shape), prior.dtype, problem.y.device)
+        given = describe(x_0.shape, x_0.dtype, x_0.device) if torch.is_tensor(x_0) else f"a {type(x_0).__name__}"
+        if given != expected:
+            raise ValueError(f"{self}: sample must return {expected}, not {given}")
 
     def progress(self, steps: Sequence[T]) -> Iterable[T]:
         """Iterate over ``steps`` with a progress bar, silent when the output is not a terminal.
@@ -252,7 +273,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         return f"{self.name}[{chosen}]" if chosen else self.name
 
     def _get_state(self) -> dict[str, str]:
-        return fingerprint()
+        return fingerprint(self._module_filename)
 
     def __setstate__(self, state: object) -> None:
         pass

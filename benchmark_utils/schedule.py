@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,6 +17,22 @@ def karras_levels(first: float, last: float, n: int, rho: float = 7) -> list[flo
     """
     start, end = first ** (1 / rho), last ** (1 / rho)
     return [(start + i / max(1, n - 1) * (end - start)) ** rho for i in range(n)]
+
+
+def time_travel(levels: Sequence[int], length: int, n_passes: int, lowest: int = 0) -> list[tuple[int, int]]:
+    """List of moves (t, s) down ``levels`` that pass each stretch of ``length`` moves ``n_passes`` times.
+
+    Between two passes stands a move up, s > t, from the end of the stretch to its start. Passed once are the first
+    stretch, as in RePaint and DDNM (Lugmayr et al. 2022, Wang et al. 2023), and those that only reach levels below
+    ``lowest``.
+    """
+    moves = []
+    for first in range(0, len(levels) - 1, length):
+        stretch = levels[first : first + length + 1]
+        down, up = list(pairwise(stretch)), (stretch[-1], stretch[0])
+        again = n_passes - 1 if first and stretch[1] >= lowest else 0
+        moves += down + again * [up, *down]
+    return moves
 
 
 class NoiseSchedule:
@@ -58,10 +75,14 @@ class NoiseSchedule:
         abar = self.abar(t)
         return ((1 - abar) / abar) ** 0.5
 
+    def check_steps(self, n_steps: int) -> None:
+        """Raise ValueError unless ``n_steps`` different levels exist."""
+        if not 1 <= n_steps <= self.T:
+            raise ValueError(f"n_steps must lie in 1..{self.T}, the levels of the prior, got {n_steps}")
+
     def grid(self, n_steps: int) -> list[int]:
         """``n_steps`` levels from T down to 1, uniform in t (``1 + round(linspace(0, T - 1))``), then 0."""
-        if not 1 <= n_steps <= self.T:
-            raise ValueError(f"the number of steps must lie in 1..{self.T}, got {n_steps}")
+        self.check_steps(n_steps)
         levels = 1 + torch.linspace(0, self.T - 1, n_steps, dtype=torch.float64).round().long()
         return [*levels.flip(0).tolist(), 0] if n_steps > 1 else [self.T, 0]
 

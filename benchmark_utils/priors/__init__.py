@@ -8,16 +8,16 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark_utils.files.weights import Weights
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec
-from benchmark_utils.priors.pipeline import Pipeline, is_pipeline
+from benchmark_utils.priors.pipeline import Pipeline, is_folder, is_pipeline
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
@@ -50,12 +50,16 @@ class Prior:
 
     @classmethod
     def of(cls, text: str) -> "Prior":
-        """The handle of a dataset's parameter ``prior``: a name, and options after ``+``, which they switch on.
+        """The handle of a dataset's parameter ``prior``: a name, and options after ``--``, which they switch on.
 
-        ``"ffhq256_latent+checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``.
+        ``"ffhq256_latent--checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``. Names of the hub
+        have no ``--``; the former ``+`` needs quotes on benchopt's command line.
         """
-        name, *options = [text] if Path(text).is_dir() else text.split("+")
-        return cls(name, tuple((option, True) for option in options))
+        name = text
+        options: tuple[tuple[str, object], ...] = ()
+        while not is_folder(name) and (parts := re.fullmatch(r"(.+)(?:--|\+)(\w+)", name)):
+            name, options = parts[1], ((parts[2], True), *options)
+        return cls(name, options)
 
     @property
     def spec(self) -> PriorSpec:
@@ -82,6 +86,10 @@ class Prior:
         return self.spec.signal_shape
 
     @property
+    def signal_range(self) -> float:
+        return self.spec.signal_range
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         return self.spec.event_shape or self.spec.signal_shape
 
@@ -102,10 +110,13 @@ def _spec(name: str, options: tuple[tuple[str, object], ...]) -> PriorSpec:
     if make is None and is_pipeline(name):
         make = functools.partial(Pipeline, name)
     if make is None:
+        given = "--".join([name, *(option for option, _ in options)])
+        hint = f", but there is no folder {given}: correct the path" if "/" in name else ""
+        if ":" in name:
+            hint += " (benchopt's command line turns = into a colon: give a path with = in a config file)"
         raise ValueError(
-            f"unknown prior {name!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
-            "Hugging Face hub or the path of a folder is a diffusers pipeline"
-            + (", but there is no such folder: correct the path" if "/" in name else "")
+            f"unknown prior {given!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
+            f"Hugging Face hub or the path of a folder is a diffusers pipeline{hint}"
         )
     known = inspect.signature(make).parameters
     unknown = [option for option, _ in options if option not in known]

@@ -17,7 +17,8 @@ class PriorSpec:
 
     ``family`` selects a solver's preset (ffhq, imagenet, ffhq_latent, audio, mixture, gaussian);
     ``signal_shape`` is the shape of an image, ``event_shape`` that of the sampled variable (the latent);
-    ``load(device)`` returns a :class:`LoadedPrior`, read from the files that ``weights`` names.
+    ``load(device)`` returns a :class:`LoadedPrior`, read from the files that ``weights`` names. ``signal_range`` is
+    the largest absolute value of a signal; where values are unbounded, their largest standard deviation.
     """
 
     family: str
@@ -27,6 +28,7 @@ class PriorSpec:
     is_latent: bool = False
     closed_form: bool = False
     weights: Weights = Weights()
+    signal_range: float = 1.0
 
 
 def freeze(network: torch.nn.Module, device: str | torch.device) -> torch.nn.Module:
