@@ -117,7 +117,7 @@ class InverseProblem:
         return self.rows(range(0, len(self.images), self.n_draws), n_draws)
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> "InverseProblem":
-        """The same problem on a device, in a floating-point type."""
+        """The same problem on a device and in a floating-point type."""
         operator = copy.deepcopy(self.operator).to(device=device, dtype=dtype)
         return replace(self, operator=operator, y=self.y.to(device=device, dtype=dtype))
 

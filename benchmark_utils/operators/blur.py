@@ -18,7 +18,7 @@ BLUR_STD = 3
 
 def blur(kind, shape, images, std=None):
     """Blur of images (3, H, W) with these image numbers: ``gaussian`` pads by zeros, ``gaussian_reflect`` and
-    ``motion`` by reflection, ``nonlinear`` is computed by a network. ``std`` (default 3) is that of a Gaussian kernel.
+    ``motion`` by reflection, ``nonlinear`` is a network's. ``std`` (3 unless given) is that of a Gaussian kernel.
 
     Raises ValueError for another kind, and for a ``std`` that is not positive or is given with another kernel.
     """
@@ -103,8 +103,8 @@ class MotionBlur(PerImage, LinearPhysics):
     """Convolution of each image with its own kernel, reflect padding: (n, C, H, W) -> (n, C, H, W).
 
     ``kernels`` (n, 1, taps, taps) are scaled to sum 1. The convolution and its exact adjoint go through FFTs that
-    are long enough not to wrap around. There is no SVD: ``prox_l2`` and ``A_dagger`` take 200 of deepinv's conjugate
-    gradient steps. They never stop earlier: deepinv's tolerance is one of the batch, which would couple its images.
+    are long enough not to wrap around. There is no SVD: ``prox_l2`` and ``A_dagger`` are 200 of deepinv's conjugate
+    gradient steps, always all of them (a tolerance is tested over the whole batch, which would couple its images).
 
     Raises ValueError for an even number of taps and for a kernel that reflection cannot pad.
     """
@@ -138,7 +138,7 @@ class MotionBlur(PerImage, LinearPhysics):
     def first_guess(self, y):
         return y
 
-    # deepinv's eps, 1e-8, is added to squared norms, where conjugate gradients would stall at an error of about 1e-5
+    # deepinv's eps, 1e-8, is added to squared norms: conjugate gradients would stall at an error of about 1e-5
     def prox_l2(self, z, y, gamma, **_):
         return super().prox_l2(z, y, gamma, eps=1e-30)
 

@@ -49,7 +49,7 @@ def require_package():
     if version not in VERSIONS:
         raise FileNotFoundError(
             f"the network of MSDM needs {PACKAGE} {' or '.join(VERSIONS)}, other versions have another network; "
-            f"installed: {version}. Run `pip install {PACKAGE}==0.0.43`"
+            f"installed: {version}. Run `pip install '.[audio]' -c constraints.txt`"
         )
 
 
