@@ -65,6 +65,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
     sampling_strategy = "run_once"
     needs = frozenset()
     choices, ranges, PRESETS = {}, {}, {}
+    steps_are_levels = True  # False where ``n_steps`` is the size of a grid of the method's own
     ess = None  # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N per image
 
     def __init_subclass__(cls, **kwargs):
@@ -134,7 +135,8 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
 
     def cut_preset_steps(self, n_levels):
         """Take all levels of the prior's schedule where a published ``n_steps`` is more than it has."""
-        if self._parameters.get("n_steps", 0) is None and self.n_steps > n_levels:
+        published = self.steps_are_levels and self._parameters.get("n_steps", 0) is None
+        if published and self.n_steps > n_levels:
             print(f"{self}: its preset n_steps={self.n_steps} is cut to {n_levels}, the noise levels of the prior")
             self.n_steps = n_levels
 
