@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import ROOT
+from test_speed import DECIDES_BY_VALUES, NOT_OURS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -26,12 +27,9 @@ from benchmark_utils.rng import RNG
 from benchmark_utils.sampler import CountingPrior
 
 META, N_DRAWS = torch.device("meta"), 2
-EXCEPTIONS = {
-    "deepinv_ddrm": "deepinv's sampler: it runs row by row and asks for values",
-    "deepinv_diffpir": "deepinv's sampler, likewise",
-    "deepinv_dps": "deepinv's sampler, likewise",
+EXCEPTIONS = DECIDES_BY_VALUES | {
+    **{name: "deepinv's sampler: it runs row by row and asks for values" for name in NOT_OURS},
     "demucs": "the network is another package's, which resamples on the CPU",
-    "sitcom": "rows that meet the threshold leave the network's batch: one question for each of its backward passes",
 }
 SOLVERS = sorted({path.stem for path in (ROOT / "solvers").glob("*.py")} - EXCEPTIONS.keys())
 IMAGE_TASKS = [

@@ -224,8 +224,8 @@ def create_diffusion(path, module, **options):
     return sampler, get_conditioning_method, [*levels, 0]
 
 
-def sample_diffusion(sampler, conditioning, prior, y, no_grad=False):
-    with Recorder().record() as recorder, torch.set_grad_enabled(not no_grad):
+def sample_diffusion(sampler, conditioning, prior, y):
+    with Recorder().record() as recorder:
         start = torch.randn(1, *prior.event_shape)
         options = {"measurement_cond_fn": conditioning.conditioning, "record": False, "save_root": None}
         theirs = sampler.p_sample_loop(model=Epsilon(prior), x_start=start, measurement=y, **options)
