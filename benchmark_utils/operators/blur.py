@@ -135,6 +135,9 @@ class MotionBlur(PerImage, LinearPhysics):
         padded = padded[..., : height + first, : width + first]
         return fold_reflection(fold_reflection(padded, self.radius, -2), self.radius, -1)
 
+    def first_guess(self, y):
+        return y
+
     # deepinv's eps, 1e-8, is added to squared norms: conjugate gradients would stall at an error of about 1e-5
     def prox_l2(self, z, y, gamma, **_):
         return super().prox_l2(z, y, gamma, eps=1e-30)
