@@ -10,6 +10,7 @@ is copied or changed; modules that it imports for loading, plotting or data are 
 
 import argparse
 import contextlib
+import copy
 import io
 import math
 import runpy
@@ -87,7 +88,7 @@ class Replay:
 
 
 class Levels(NoiseSchedule):
-    """The prior's schedule with an explicit grid; ``spends``: a move without noise draws all the same, as theirs."""
+    """A schedule with an explicit grid; ``spends``: a move without noise draws all the same, as theirs."""
 
     def __init__(self, schedule, grid=None, spends=False):
         super().__init__(schedule.table[1:])
@@ -103,19 +104,11 @@ class Levels(NoiseSchedule):
         return found
 
 
-class OurPrior:
-    """Our prior with explicit levels; ``clip`` clips the denoised image to [-1, 1]."""
-
-    def __init__(self, prior, clip=False, **levels):
-        self.prior, self.clip, self.event_shape = prior, clip, prior.event_shape
-        self.schedule = Levels(prior.schedule, **levels)
-
-    def denoise(self, x, t):
-        found = self.prior.denoise(x, t)
-        return found.clamp(-1, 1) if self.clip else found
-
-    def denoise_sigma(self, x, sigma):
-        return self.prior.denoise_sigma(x, sigma)
+def with_levels(prior, **levels):
+    """Our prior with :class:`Levels`."""
+    found = copy.copy(prior)
+    found.schedule = Levels(prior.schedule, **levels)
+    return found
 
 
 class Epsilon(torch.nn.Module):
@@ -198,8 +191,8 @@ def compare_mgdm(path, problem, prior):
             display_im=False,
         )
     settings = {"n_steps": n_steps, "n_denoise": n_denoise, "gradient_steps": gradient_steps, "learning_rates": rates}
-    settings |= {"early": early, "late": late, "n_gibbs": 1, "noising": "bridge", "variational": "log_std"}
-    ours = run_ours(mgdm, settings, problem, OurPrior(prior, spends=True), recorder.normals, recorder.integers)
+    settings |= {"early": early, "late": (late, late), "n_gibbs": 1, "noising": "bridge", "variational": "log_std"}
+    ours = run_ours(mgdm, settings, problem, with_levels(prior, spends=True), recorder.normals, recorder.integers)
     return ours, theirs
 
 
@@ -239,7 +232,7 @@ def compare_dps(path, problem, prior):
     )
     parts = SimpleNamespace(forward=lambda x, **_: problem.A(x)), SimpleNamespace(__name__="gaussian")
     theirs, normals = sample_diffusion(sampler, conditioning("ps", *parts, scale=0.3), prior, problem.y)
-    return run_ours(dps, {"n_steps": 20, "zeta": 0.3}, problem, OurPrior(prior, grid=levels), normals), theirs
+    return run_ours(dps, {"n_steps": 20, "zeta": 0.3}, problem, with_levels(prior, grid=levels), normals), theirs
 
 
 def compare_mpgd(path, problem, prior):
@@ -249,9 +242,8 @@ def compare_mpgd(path, problem, prior):
     operator = SimpleNamespace(forward=lambda x, **_: problem.A(x))
     method = conditioning("mpgd_wo_proj", operator, SimpleNamespace(__name__="gaussian"), scale=4.0)
     theirs, normals = sample_diffusion(sampler, method, prior, problem.y)
-    settings = {"n_steps": 20, "scale": 4.0, "eta": 0.5}
-    settings |= {"form": "code"} if "form" in mpgd.Solver.parameters else {}
-    return run_ours(mpgd, settings, problem, OurPrior(prior, grid=levels), normals), theirs
+    settings = {"n_steps": 20, "scale": 4.0, "eta": 0.5, "form": "code"}
+    return run_ours(mpgd, settings, problem, with_levels(prior, grid=levels), normals), theirs
 
 
 def integrate(derivative, x, times, **_):
@@ -289,7 +281,7 @@ def compare_daps(path, problem, prior):
         return karras_levels(start, end, n + 1)[:n] if n == n_levels else karras_levels(start, end, n)
 
     with mock.patch.object(daps, "karras_levels", levels):
-        return run_ours(daps, settings, problem, OurPrior(prior), normals), theirs
+        return run_ours(daps, settings, problem, prior, normals), theirs
 
 
 def compare_sitcom(path, problem, prior):
@@ -326,7 +318,7 @@ def compare_sitcom(path, problem, prior):
     # per level: one for a tensor that is overwritten, one for a state that is overwritten, one for x_s
     normals = [abar**0.5 * signal + (1 - abar) ** 0.5 * noise, *rest[2::3]]
     settings = {"n_steps": n_steps, "n_inner": n_inner, "learning_rate": 0.01, "regularisation": 0.0}
-    ours = OurPrior(prior, clip=True, grid=[*(label + 1 for label in labels), 0])
+    ours = with_levels(prior, grid=[*(label + 1 for label in labels), 0])
     return run_ours(sitcom, settings, problem, ours, normals), theirs
 
 
