@@ -13,6 +13,10 @@ from benchopt import BaseDataset
 from benchmark_utils.files.images import fetch_ffhq, find_ffhq, find_imagenet, stack_images
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import blur as blurs
+from benchmark_utils.operators import compressed_sensing as projections
+from benchmark_utils.operators import mri as imaging
+from benchmark_utils.operators import single_pixel as patterns
+from benchmark_utils.operators import tomography as beams
 from benchmark_utils.operators.colorization import Colorization
 from benchmark_utils.operators.denoising import denoising
 from benchmark_utils.operators.dense_svd import DenseSVD
@@ -77,6 +81,32 @@ TASKS = {
     "hdr": ImageTask(lambda shape, _: HDR(), lambda: "hdr"),
     "denoising": ImageTask(lambda shape, _: denoising(shape), lambda: "denoising", noise_std=0.3, counts=True),
     "colorization": ImageTask(lambda shape, _: Colorization(shape), lambda: "colorization"),
+    "ct": ImageTask(
+        lambda shape, _, angles=beams.ANGLES: beams.tomography(angles, shape),
+        lambda angles=beams.ANGLES: "ct" + ("" if angles == beams.ANGLES else f"{angles:g}"),
+        {"angles": [None]},
+    ),
+    "mri": ImageTask(
+        lambda shape, _, acceleration=imaging.ACCELERATION: imaging.mri(acceleration, shape),
+        lambda acceleration=imaging.ACCELERATION: (
+            "mri" + ("" if acceleration == imaging.ACCELERATION else f"{acceleration:g}")
+        ),
+        {"acceleration": [None]},
+    ),
+    "single_pixel": ImageTask(
+        lambda shape, _, fraction=patterns.FRACTION: patterns.single_pixel(fraction, shape),
+        lambda fraction=patterns.FRACTION: (
+            "single_pixel" + ("" if fraction == patterns.FRACTION else f"{100 * fraction:g}")
+        ),
+        {"fraction": [None]},
+    ),
+    "compressed_sensing": ImageTask(
+        lambda shape, _, fraction=projections.FRACTION: projections.compressed_sensing(fraction, shape),
+        lambda fraction=projections.FRACTION: (
+            "compressed_sensing" + ("" if fraction == projections.FRACTION else f"{100 * fraction:g}")
+        ),
+        {"fraction": [None]},
+    ),
 }
 
 
