@@ -52,6 +52,11 @@ class ImageTask:
         return self.options | {"noise_std": [self.noise_std]} | counts
 
 
+def with_strength(name, strength, default):
+    """A task's name: the strength, a number at its end, is left out where it is the default."""
+    return name if strength == default else f"{name}{strength:g}"
+
+
 TASKS = {
     "inpainting": ImageTask(
         lambda shape, images, mask, hidden=None: inpainting(mask, shape, images, hidden),
@@ -83,27 +88,23 @@ TASKS = {
     "colorization": ImageTask(lambda shape, _: Colorization(shape), lambda: "colorization"),
     "ct": ImageTask(
         lambda shape, _, angles=beams.ANGLES: beams.tomography(angles, shape),
-        lambda angles=beams.ANGLES: "ct" + ("" if angles == beams.ANGLES else f"{angles:g}"),
+        lambda angles=beams.ANGLES: with_strength("ct", angles, beams.ANGLES),
         {"angles": [None]},
     ),
     "mri": ImageTask(
         lambda shape, _, acceleration=imaging.ACCELERATION: imaging.mri(acceleration, shape),
-        lambda acceleration=imaging.ACCELERATION: (
-            "mri" + ("" if acceleration == imaging.ACCELERATION else f"{acceleration:g}")
-        ),
+        lambda acceleration=imaging.ACCELERATION: with_strength("mri", acceleration, imaging.ACCELERATION),
         {"acceleration": [None]},
     ),
     "single_pixel": ImageTask(
         lambda shape, _, fraction=patterns.FRACTION: patterns.single_pixel(fraction, shape),
-        lambda fraction=patterns.FRACTION: (
-            "single_pixel" + ("" if fraction == patterns.FRACTION else f"{100 * fraction:g}")
-        ),
+        lambda fraction=patterns.FRACTION: with_strength("single_pixel", 100 * fraction, 100 * patterns.FRACTION),
         {"fraction": [None]},
     ),
     "compressed_sensing": ImageTask(
         lambda shape, _, fraction=projections.FRACTION: projections.compressed_sensing(fraction, shape),
-        lambda fraction=projections.FRACTION: (
-            "compressed_sensing" + ("" if fraction == projections.FRACTION else f"{100 * fraction:g}")
+        lambda fraction=projections.FRACTION: with_strength(
+            "compressed_sensing", 100 * fraction, 100 * projections.FRACTION
         ),
         {"fraction": [None]},
     ),

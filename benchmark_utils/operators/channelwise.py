@@ -94,7 +94,7 @@ def decompose(matrix):
     if m > d:
         vectors, triangle = torch.linalg.qr(matrix @ right[:, :rank])
         vectors = vectors * triangle.diagonal().sign()
-    return vectors.contiguous(), eigenvalues[:rank].sqrt(), right
+    return vectors.contiguous(), eigenvalues[:rank].sqrt(), right.contiguous()
 
 
 def orient(eigenvalues, right, other):
