@@ -14,6 +14,7 @@ files : tuple of n names to show
 n_samples : posterior samples drawn per image unless the objective's ``n_samples`` says otherwise
 groups : tuple of lists of rows of x_true, or absent: rows that are scored together, joined along their last axis (the
     chunks of a track); then ``files`` has one name per group
+unit : what such rows are, ``"images"`` if absent
 A dataset that lacks its files or weights returns ``{"missing": what to do}`` instead and is skipped.
 
 What a solver gets, and returns
@@ -28,7 +29,7 @@ shape, which is applied here; its rows say so in the column ``oracle``, and the 
 What is scored
 --------------
 One row per image (per group); definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
-scores are means over the samples.
+scores are means over the samples. ``diverged`` is above 0 where a sample left the range of the prior's signals.
 """
 
 import math
@@ -40,7 +41,15 @@ from deepinv.physics import Inpainting
 from torch.nn import Conv2d
 
 from benchmark_utils.attempts import RecordsAttempts, forget_attempt
-from benchmark_utils.metrics import METRICS, exactness, mode_total_variation, psnr_score, sliced_wasserstein
+from benchmark_utils.files.paths import files_state
+from benchmark_utils.metrics import (
+    METRICS,
+    diverged_share,
+    exactness,
+    mode_total_variation,
+    psnr_score,
+    sliced_wasserstein,
+)
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.provenance import fingerprint
 from benchmark_utils.rng import RNG, stream_seed
@@ -73,6 +82,7 @@ class Objective(RecordsAttempts, BaseObjective):
         "pip::kornia",
     ]
     test_config = {"dataset": {"name": "ffhq_inpainting"}}
+    _state = None  # what the data depend on, for the cache key: benchopt's copies do not know the dataset
 
     def skip(self, missing=None, metrics=(), prior=None, operator=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
@@ -88,14 +98,21 @@ class Objective(RecordsAttempts, BaseObjective):
                 missing = str(error)
         return missing is not None, missing
 
-    def set_data(self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None):
+    def set_data(
+        self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None, unit="images"
+    ):
         for name in ("n_samples", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"the objective's {name} must be 1 or more, got {value}")
         self.groups = groups or [[i] for i in range(len(images))]
-        self.x_true, self.metrics, self.files = x_true, metrics, files
+        for name, group in zip(files, self.groups, strict=True):
+            if not x_true[group].isfinite().all():
+                raise ValueError(f"{name} of {self._dataset} has values that are no finite numbers: mend the data")
+        self.x_true, self.metrics, self.files, self.unit = x_true, metrics, files, unit
         self.prior = replace(prior, precision=self.precision or "float32", compile=bool(self.compile))
+        named = [files_state(path) for path in prior.weights.named_paths()]
+        self._state = fingerprint(getattr(self._dataset, "_module_filename", None)) | {"named": named}
         self.seed = self.get_seed(use_repetition=True)
         self.draws_per_image = self.n_samples or n_samples
         operator = operator.double()
@@ -103,6 +120,8 @@ class Objective(RecordsAttempts, BaseObjective):
         with torch.no_grad():
             measure = getattr(operator, "measure", operator.A)
             y = noise.sample(measure(x_true.double()), stream)
+        if not y.isfinite().all():
+            raise ValueError(f"the operator of {task} gives values that are no finite numbers: mend it")
         if isinstance(operator, Inpainting):
             y = y * (operator.mask != 0)  # hidden pixels carry no noise
         found = capabilities(operator, noise, prior)
@@ -135,9 +154,10 @@ class Objective(RecordsAttempts, BaseObjective):
             smallest_ess = min(ess[row] for row in group)
             if math.isfinite(smallest_ess):
                 scores["ess"] = smallest_ess
+            scores["diverged"] = diverged_share(draws, self.prior.signal_range)
             row = {name: scores[name] for name in self.metrics}  # benchopt shows the first column by default
             row |= scores | {"image": self.problem.images[group[0]], "file": self.files[i]} | cost
-            row |= {"task": self.problem.task, "headline": self.metrics[0]} | provenance
+            row |= {"task": self.problem.task, "unit": self.unit, "headline": self.metrics[0]} | provenance
             if oracle is not None:
                 row["oracle"] = "sees the truth"
             rows.append(row)
@@ -205,10 +225,10 @@ class Objective(RecordsAttempts, BaseObjective):
         return f"{self.name}[{chosen}]" if chosen else self.name
 
     def _get_state(self):
-        return fingerprint()
+        return self._state
 
     def __setstate__(self, state):
-        pass
+        self._state = state
 
 
 def join(parts):

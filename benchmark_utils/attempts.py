@@ -7,9 +7,10 @@ It disappears when the cell finishes.
 import functools
 import hashlib
 import json
-import os
 import platform
 from datetime import datetime
+
+from benchmark_utils.files.paths import write_atomically
 
 FOLDER = "attempts"
 STEPS = {"set_objective", "run", "get_result", "evaluate_result", "save_final_results"}  # of a cell, by benchopt
@@ -32,11 +33,9 @@ def _write(component, text):
     path = _place(component)
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     date = datetime.now().isoformat(" ", "seconds")
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"date": date, "host": platform.node(), "text": text}))
-    partial.replace(path)
+    note = json.dumps({"date": date, "host": platform.node(), "text": text})
+    write_atomically(path, lambda partial: partial.write_text(note))
 
 
 def describe(error):

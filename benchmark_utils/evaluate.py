@@ -1,15 +1,30 @@
 """Score one sampler from Python: ``evaluate`` takes a function or a solver, and a task; one row per image."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pandas as pd
-from benchopt import BaseSolver
+from benchopt import BaseDataset, BaseObjective, BaseSolver
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.utils.run_context import RunContext
+from torch import Tensor
 
+from benchmark_utils.priors.base import LoadedPrior
+from benchmark_utils.problem import InverseProblem
 from benchmark_utils.provenance import ROOT
+from benchmark_utils.rng import RNG
 from benchmark_utils.sampler import PosteriorSampler
 
 
-def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetition=0, **parameters):
+def evaluate(
+    sampler: Callable[[InverseProblem, LoadedPrior, RNG], Tensor] | type[PosteriorSampler],
+    dataset: str,
+    n_samples: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    repetition: int = 0,
+    **parameters: object,
+) -> pd.DataFrame:
     """Draw posterior samples with ``sampler`` and score them as ``benchopt run`` would.
 
     Parameters
@@ -37,14 +52,16 @@ def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetiti
     benchmark = Benchmark(ROOT, seed=seed)
     data = _only_task(benchmark, dataset)
     objective = benchmark.get_benchmark_objective().get_instance(n_samples=n_samples, batch_size=batch_size)
-    if not (isinstance(sampler, type) and issubclass(sampler, BaseSolver)):
+    if isinstance(sampler, type) and issubclass(sampler, BaseSolver):
+        solver_class: Any = sampler
+    else:
         name = getattr(sampler, "__name__", "sampler")
-        sampler = type(name, (PosteriorSampler,), {"name": name, "sample": staticmethod(sampler)})
-    if unknown := parameters.keys() - sampler.parameters.keys():
+        solver_class = type(name, (PosteriorSampler,), {"name": name, "sample": staticmethod(sampler)})
+    if unknown := parameters.keys() - solver_class.parameters.keys():
         raise ValueError(
-            f"{sampler.name} has no {', '.join(sorted(unknown))}; its parameters: {list(sampler.parameters)}"
+            f"{solver_class.name} has no {', '.join(sorted(unknown))}; its parameters: {list(solver_class.parameters)}"
         )
-    solver = sampler.get_instance(**parameters)
+    solver = solver_class.get_instance(**parameters)
     RunContext().set_run_context(objective, data, solver, repetition, base_seed=seed)
     skipped, reason = objective._set_dataset(data)
     if not skipped:
@@ -54,14 +71,14 @@ def evaluate(sampler, dataset, n_samples=None, batch_size=None, seed=0, repetiti
     return score(solver, objective)
 
 
-def score(solver, objective):
+def score(solver: PosteriorSampler, objective: BaseObjective) -> pd.DataFrame:
     """The rows of a solver for an objective that has drawn y, a pandas.DataFrame."""
     solver.set_objective(**objective.get_objective())
     solver.run(None)
     return pd.DataFrame(objective.evaluate_result(**solver.get_result()))
 
 
-def objective_of(dataset, seed=0, **parameters):
+def objective_of(dataset: BaseDataset, seed: int = 0, **parameters: object) -> BaseObjective:
     """The objective after it has drawn y for a dataset; its seed is ``seed`` itself, benchopt hashes it."""
     objective = Benchmark(ROOT).get_benchmark_objective().get_instance(**parameters)
     objective.get_seed = lambda **_: seed
@@ -69,7 +86,7 @@ def objective_of(dataset, seed=0, **parameters):
     return objective
 
 
-def _only_task(benchmark, pattern):
+def _only_task(benchmark: Benchmark, pattern: str) -> BaseDataset:
     classes = benchmark.check_dataset_patterns([pattern])
     found = [dataset for dataset, installed in _list_parametrized_classes(*classes) if installed]
     if len(found) != 1:

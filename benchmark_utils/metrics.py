@@ -4,9 +4,12 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from benchmark_utils.files.paths import asset
 
@@ -14,6 +17,7 @@ STEMS = ("bass", "drums", "guitar", "piano")
 SAMPLE_RATE = 22_050
 WINDOW_LENGTH, WINDOW_HOP = 4 * SAMPLE_RATE, 2 * SAMPLE_RATE
 SI_SDR_EPS = 1e-8
+DIVERGED = 10  # times the range of the prior's signals
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,11 @@ class Metric:
     label: str
     direction: int
     definition: str
-    score: Callable | None = None
+    score: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @functools.cache
-def lpips_network(net="alex"):
+def lpips_network(net: str = "alex") -> torch.nn.Module:
     """LPIPS (Zhang et al. 2018, https://arxiv.org/abs/1801.03924) by the ``lpips`` package.
 
     For AlexNet the trunk is the shipped one, so nothing is downloaded; another ``net`` is loaded by the package.
@@ -55,40 +59,36 @@ def lpips_network(net="alex"):
     return network
 
 
-def _repeat(truth, draws):
-    return truth.expand_as(draws)
-
-
-def lpips_score(draws, truth):
+def lpips_score(draws: Tensor, truth: Tensor) -> Tensor:
     draws, truth = draws.float().clamp(-1, 1), truth.float()
     with torch.no_grad():
         return torch.stack([lpips_network()(draw[None], truth[None]).flatten()[0] for draw in draws])
 
 
-def psnr_score(draws, truth):
+def psnr_score(draws: Tensor, truth: Tensor) -> Tensor:
     squared_error = ((draws.clamp(-1, 1) - truth) / 2).square().flatten(1).mean(1)
     return -10 * squared_error.log10()
 
 
-def ssim_score(draws, truth):
+def ssim_score(draws: Tensor, truth: Tensor) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
     draws, truth = (draws.float().clamp(-1, 1) + 1) / 2, (truth.float() + 1) / 2
-    return ssim(draws, _repeat(truth, draws), data_range=1.0, reduction="none").reshape(-1)
+    return cast(Tensor, ssim(draws, truth.expand_as(draws), data_range=1.0, reduction="none")).reshape(-1)
 
 
-def scored_windows(length):
+def scored_windows(length: int) -> list[tuple[int, int]]:
     """(first, last + 1) samples of the windows of MSDM's protocol: 4 s every 2 s, the last one possibly shorter."""
     count = max(1, -(-(length - WINDOW_HOP) // WINDOW_HOP))
     return [(i * WINDOW_HOP, min(i * WINDOW_HOP + WINDOW_LENGTH, length)) for i in range(count)]
 
 
-def is_active(signals):
+def is_active(signals: Tensor) -> Tensor:
     """Whether signals (..., length) sound: ``||x|| / length >= 1.5e-5``, which depends on the length."""
     return signals.norm(dim=-1) / signals.shape[-1] >= 1.5e-5
 
 
-def si_sdr(estimates, targets):
+def si_sdr(estimates: Tensor, targets: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB of float64 signals (..., length): (...)."""
     energy = targets.square().sum(-1) + SI_SDR_EPS
     scaled = (((estimates * targets).sum(-1) + SI_SDR_EPS) / energy)[..., None] * targets
@@ -96,7 +96,7 @@ def si_sdr(estimates, targets):
     return 10 * ((scaled.square().sum(-1) + SI_SDR_EPS) / (distortion + SI_SDR_EPS)).log10()
 
 
-def si_sdri(draws, truth):
+def si_sdri(draws: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Improvement of SI-SDR over the mixture, (D, windows, stems), and which stems sound, (windows, stems).
 
     As MSDM (Mariani et al. 2024, https://arxiv.org/abs/2302.02257): windows where fewer than two stems sound are
@@ -116,20 +116,20 @@ def si_sdri(draws, truth):
     return torch.stack(gains, 1), torch.stack(active)
 
 
-def si_sdri_all_score(draws, truth):
+def si_sdri_all_score(draws: Tensor, truth: Tensor) -> Tensor:
     return si_sdri(draws, truth)[0].mean((1, 2))
 
 
-def si_sdri_active_score(draws, truth):
+def si_sdri_active_score(draws: Tensor, truth: Tensor) -> Tensor:
     gains, active = si_sdri(draws, truth)
     return gains[:, active].mean(1)
 
 
-def si_sdri_stem_score(draws, truth, stem):
+def si_sdri_stem_score(draws: Tensor, truth: Tensor, stem: str) -> Tensor:
     return si_sdri(draws, truth)[0][..., STEMS.index(stem)].mean(1)
 
 
-def data_consistency_score(draws, truth):
+def data_consistency_score(draws: Tensor, truth: Tensor) -> Tensor:
     mixture = truth.double().sum(0)
     ratio = (draws.double().sum(1) - mixture).norm(dim=1) / mixture.norm()
     return 20 * ratio.clamp(min=1e-10).log10()
@@ -171,6 +171,7 @@ METRICS = {
     "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P its covariance"),
     "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n): what n exact draws reach"),
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
+    "diverged": Metric("diverged", 0, f"share of draws with a value {DIVERGED} times outside the range of the signals"),
     "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),
     "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),
     "vjp": Metric("VJP", -1, "backward passes through the denoiser per returned sample"),
@@ -181,7 +182,13 @@ METRICS = {
 }
 
 
-def exactness(draws, posterior_mean, trace_cov):
+def diverged_share(draws: Tensor, signal_range: float) -> float:
+    """Share of the draws (D, *signal) of which a value is NaN or more than ``DIVERGED`` times ``signal_range``."""
+    within = draws.flatten(1).abs() <= DIVERGED * signal_range
+    return float((~within).any(1).double().mean())
+
+
+def exactness(draws: Tensor, posterior_mean: Tensor, trace_cov: Tensor) -> dict[str, float]:
     """Mean error and variance ratio of n >= 2 draws (n, *event) of one image against its exact posterior."""
     n = len(draws)
     center = draws.mean(0)
@@ -192,7 +199,7 @@ def exactness(draws, posterior_mean, trace_cov):
     }
 
 
-def sliced_wasserstein(x, reference, n_projections=100, seed=0):
+def sliced_wasserstein(x: Tensor, reference: Tensor, n_projections: int = 100, seed: int = 0) -> float:
     """Sliced Wasserstein-1 between two sets of as many points, (n, d) each, over random unit projections."""
     directions = np.random.default_rng(seed).standard_normal((x.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
@@ -200,7 +207,7 @@ def sliced_wasserstein(x, reference, n_projections=100, seed=0):
     return float(np.abs(projected[0] - projected[1]).mean())
 
 
-def mode_total_variation(responsibilities, weights):
+def mode_total_variation(responsibilities: Tensor, weights: Tensor) -> float:
     """Total variation distance between the mode weights of n draws and the posterior's, ``weights`` (K,).
 
     A draw counts for component k with ``p(k | x)``, ``responsibilities`` (n, K). Since y depends on x alone, the mean
@@ -209,7 +216,7 @@ def mode_total_variation(responsibilities, weights):
     return float((responsibilities.mean(0) - weights).abs().sum() / 2)
 
 
-def mean_and_ci(values):
+def mean_and_ci(values: ArrayLike) -> tuple[float, float]:
     """Mean and 95 % half-width ``1.96 sd / sqrt(n)``; NaN half-width for a single value."""
     values = np.asarray(values, dtype=float)
     half_width = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")

@@ -1,8 +1,25 @@
 """Noise models: how a measurement is drawn from its noise-free value, and its likelihood."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import Tensor
+
+from benchmark_utils.rng import RNG
+
+
+class NoiseModel(Protocol):
+    """What a problem asks of its noise."""
+
+    def sample(self, clean: Tensor, rng: RNG) -> Tensor:
+        """A noisy measurement for each row of ``clean`` (n, *measurement)."""
+
+    def log_likelihood(self, y: Tensor, clean: Tensor) -> Tensor:
+        """``log p(y | clean)`` up to a constant, summed over each row: (n,)."""
+
+    def misfit(self, y: Tensor, clean: Tensor, n_observed: int) -> Tensor:
+        """Squared distance of ``y`` from ``clean`` in units of the noise, per row: about 1 at the truth."""
 
 
 @dataclass(frozen=True)
@@ -11,19 +28,19 @@ class GaussianNoise:
 
     std: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.std > 0:
             raise ValueError(f"noise_std must be positive, got {self.std}")
 
-    def sample(self, clean, rng):
+    def sample(self, clean: Tensor, rng: RNG) -> Tensor:
         """A noisy measurement for each row of ``clean`` (n, *measurement)."""
         return clean + self.std * rng.randn(*clean.shape[1:])
 
-    def log_likelihood(self, y, clean):
+    def log_likelihood(self, y: Tensor, clean: Tensor) -> Tensor:
         """``log p(y | clean)`` up to a constant, summed over each row: (n,)."""
         return -(y - clean).square().flatten(1).sum(1) / (2 * self.std**2)
 
-    def misfit(self, y, clean, n_observed):
+    def misfit(self, y: Tensor, clean: Tensor, n_observed: int) -> Tensor:
         """``||y - clean||^2 / (n_observed std^2)`` per row: about 1 at the truth."""
         return (y - clean).square().flatten(1).sum(1) / (n_observed * self.std**2)
 
@@ -35,7 +52,7 @@ class NoNoise(GaussianNoise):
     For music source separation, as MGDM (Janati et al. 2025, https://arxiv.org/abs/2502.03332, section 5), std 1e-4.
     """
 
-    def sample(self, clean, rng):
+    def sample(self, clean: Tensor, rng: RNG) -> Tensor:
         return clean
 
 
@@ -50,18 +67,22 @@ class PoissonNoise:
 
     rate: float = 0.05
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.rate > 0:
             raise ValueError(f"the Poisson rate must be positive, got {self.rate}")
 
-    def intensity(self, clean):
+    def intensity(self, clean: Tensor) -> Tensor:
         """Expected counts mu of ``clean``; constant, without gradient, where ``clean`` leaves [-1, 1]."""
         return 255 * self.rate * ((clean + 1) / 2).clamp(1e-3, 1)
 
-    def counts(self, y):
+    def counts(self, y: Tensor) -> Tensor:
         return (y + 1) * (255 * self.rate / 2)
 
-    def sample(self, clean, rng):
+    def approximate_std(self, y: Tensor) -> Tensor:
+        """Standard deviation of each value of y in the Gaussian approximation, ``sqrt(k)`` counts, k at least 1."""
+        return self.counts(y).clamp(min=1).sqrt() / (255 * self.rate / 2)
+
+    def sample(self, clean: Tensor, rng: RNG) -> Tensor:
         """A noisy measurement for each row of ``clean`` (n, *measurement), by inverting the distribution function."""
         from scipy.stats import poisson  # a second to import, so only when drawn
 
@@ -69,12 +90,12 @@ class PoissonNoise:
         k = torch.from_numpy(poisson.ppf(uniform.cpu().numpy(), self.intensity(clean).cpu().numpy()))
         return 2 * k.clamp(min=0).to(clean) / (255 * self.rate) - 1  # ppf(0) is -1
 
-    def log_likelihood(self, y, clean):
+    def log_likelihood(self, y: Tensor, clean: Tensor) -> Tensor:
         """``log p(y | clean) = sum k ln mu - mu - ln Gamma(k + 1)``, summed over each row: (n,)."""
         k, mu = self.counts(y), self.intensity(clean)
         return (torch.xlogy(k, mu) - mu - torch.lgamma(k + 1)).flatten(1).sum(1)
 
-    def misfit(self, y, clean, n_observed):
+    def misfit(self, y: Tensor, clean: Tensor, n_observed: int) -> Tensor:
         """``sum (k - mu)^2 / mu / n_observed`` per row: about 1 at the truth."""
         mu = self.intensity(clean)
         return ((self.counts(y) - mu).square() / mu).flatten(1).sum(1) / n_observed

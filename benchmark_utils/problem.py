@@ -2,12 +2,17 @@
 
 import copy
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from deepinv.physics import DecomposablePhysics, Inpainting, LinearPhysics, Physics
+from torch import Tensor
 
-from benchmark_utils.noise import GaussianNoise
+from benchmark_utils.noise import GaussianNoise, NoiseModel
+from benchmark_utils.priors import Prior
+from benchmark_utils.priors.base import LoadedPrior
+from benchmark_utils.rng import RNG
 
 CAPABILITIES = {
     "differentiable": "A has a gradient",
@@ -32,8 +37,8 @@ class InverseProblem:
     ----------
     operator : deepinv.physics.Physics
         Acts on (n, *signal) tensors in [-1, 1].
-    noise : a noise model
-        ``sample``, ``log_likelihood``, ``misfit`` and, for Gaussian noise, ``std``.
+    noise : NoiseModel
+        With ``std``, if it is Gaussian.
     y : tensor (n, *measurement)
         Hidden entries of a masked measurement are exactly 0.
     task : str
@@ -51,32 +56,32 @@ class InverseProblem:
     """
 
     operator: Physics
-    noise: object
-    y: torch.Tensor
+    noise: NoiseModel
+    y: Tensor
     task: str
     n_observed: int
-    images: tuple
+    images: tuple[int, ...]
     n_draws: int = 1
-    capabilities: frozenset = frozenset()
+    capabilities: frozenset[str] = frozenset()
     pixel: "InverseProblem | None" = field(default=None, repr=False)
 
-    def A(self, x):
+    def A(self, x: Tensor) -> Tensor:
         """Noise-free measurement of ``x`` (n, *signal)."""
         return self.operator.A(x)
 
-    def residual(self, x):
+    def residual(self, x: Tensor) -> Tensor:
         """``y - A(x)``, (n, *measurement)."""
         return self.y - self.A(x)
 
-    def log_likelihood(self, x):
+    def log_likelihood(self, x: Tensor) -> Tensor:
         """``log p(y | x)`` up to a constant, one number per row: (n,)."""
         return self.noise.log_likelihood(self.y, self.A(x))
 
-    def misfit(self, x):
+    def misfit(self, x: Tensor) -> Tensor:
         """Data misfit per row, about 1 for a posterior sample: (n,)."""
         return self.noise.misfit(self.y, self.A(x), self.n_observed)
 
-    def correction(self, x, ridge):
+    def correction(self, x: Tensor, ridge: float) -> Tensor:
         """``A^T (A A^T + r I)^{-1} (y - A x)`` by the SVD of A, for ``x`` (n, *signal); ``ridge`` is r > 0.
 
         ``x + correction(x, r)`` minimises ``||y - A z||^2 + r ||z - x||^2`` over z: deepinv's ``prox_l2(x, y, 1 / r)``,
@@ -86,7 +91,7 @@ class InverseProblem:
         innovation = operator.U_adjoint(self.y) - operator.mask * operator.V_adjoint(x)
         return operator.V(operator.mask / (operator.mask**2 + ridge) * innovation)
 
-    def draw_conditional(self, center, std, noise_std, rng):
+    def draw_conditional(self, center: Tensor, std: float, noise_std: float, rng: RNG) -> Tensor:
         """Draw ``x ~ N(y; A x, noise_std^2 I) N(x; center, std^2 I)``, exactly, by the SVD ``A = U diag(s) V^T``.
 
         The coordinates ``V^T x`` are independent Gaussians. ``center`` has shape (n, *signal); ``std = 0`` returns it.
@@ -99,7 +104,7 @@ class InverseProblem:
         conditional_std = std * noise_std / predicted_variance**0.5
         return operator.V(mean + conditional_std * rng.randn_like(spectrum))
 
-    def rows(self, index, n_draws=1):
+    def rows(self, index: Sequence[int], n_draws: int = 1) -> "InverseProblem":
         """The problem of the images at positions ``index``, each repeated ``n_draws`` times in a row."""
         pixel = self.pixel and self.pixel.rows(index, n_draws)
         index = [i for i in index for _ in range(n_draws)]
@@ -107,16 +112,16 @@ class InverseProblem:
         images = tuple(self.images[i] for i in index)
         return replace(self, operator=operator, y=self.y[index], images=images, n_draws=n_draws, pixel=pixel)
 
-    def with_draws(self, n_draws):
+    def with_draws(self, n_draws: int) -> "InverseProblem":
         """The same images with ``n_draws`` rows each (a particle method's N)."""
         return self.rows(range(0, len(self.images), self.n_draws), n_draws)
 
-    def to(self, device, dtype):
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> "InverseProblem":
         """The same problem on a device and in a floating-point type."""
         operator = copy.deepcopy(self.operator).to(device=device, dtype=dtype)
         return replace(self, operator=operator, y=self.y.to(device=device, dtype=dtype))
 
-    def in_latent_space(self, prior):
+    def in_latent_space(self, prior: LoadedPrior) -> "InverseProblem":
         """The problem whose unknown is the latent z: ``y = A(decode(z)) + noise``."""
         return replace(self, operator=Decoded(self.operator, prior), pixel=self)
 
@@ -124,27 +129,28 @@ class InverseProblem:
 class Decoded(Physics):
     """``A(decode(z))`` for an operator and the decoder of a loaded prior."""
 
-    def __init__(self, operator, prior):
+    def __init__(self, operator: Physics, prior: LoadedPrior) -> None:
         super().__init__()
         self.operator, self.prior = operator, prior
 
-    def A(self, z, **_):
+    def A(self, z: Tensor, **_: object) -> Tensor:
         return self.operator.A(self.prior.decode(z))
 
-    def take(self, index):
+    def take(self, index: list[int]) -> "Decoded":
         return Decoded(self.operator.take(index), self.prior) if hasattr(self.operator, "take") else self
 
 
-def group_of(task):
+def group_of(task: str) -> str:
     """Name of a task's group in PRESETS, its strength replaced by ``*``: ``sr8`` is of ``sr*``, ``hdr`` of ``hdr*``."""
     return re.sub(r"[\d.]*$", "*", task, count=1)
 
 
-def capabilities(operator, noise, prior):
+def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozenset[str]:
     """What solvers may rely on for this problem, names of ``CAPABILITIES``; ``prior`` is the unloaded handle.
 
     An operator says by class attributes of these names that it is not ``differentiable``, that it is ``idempotent``,
-    or that it is made for the ``separation`` of stems.
+    or that it is made for the ``separation`` of stems. Without an SVD it may have a method ``first_guess(y)``: a signal
+    near x, at little cost, from which an optimisation can start.
     """
     found = {"differentiable"} if getattr(operator, "differentiable", True) else set()
     if isinstance(noise, GaussianNoise):
@@ -172,7 +178,7 @@ def capabilities(operator, noise, prior):
     return frozenset(found)
 
 
-def has_svd(operator, signal_shape):
+def has_svd(operator: DecomposablePhysics, signal_shape: tuple[int, ...]) -> bool:
     """Whether a deepinv SVD has a square orthonormal ``V``, checked on a random vector, and values of 0 or more.
 
     Solvers take what is not above 0 for the null space, which the negative values of a mask are not. An operator
@@ -194,7 +200,7 @@ def has_svd(operator, signal_shape):
     return same_norm and torch.allclose(back, x, atol=1e-8)
 
 
-def count_observed(operator, y):
+def count_observed(operator: Physics, y: Tensor) -> int:
     """Number of observed scalars of one image: the entries that a mask hides, where it is 0, do not count.
 
     Raises ValueError if the images of a mask do not all have the same number.

@@ -2,15 +2,17 @@
 
 import hashlib
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 PURPOSES = ("truth", "operator", "measurement", "sampler", "reference")
 BLOCK = 4096
 
 
-def stream_seed(seed, purpose, task, *numbers):
+def stream_seed(seed: int, purpose: str, task: str, *numbers: int) -> int:
     """64-bit seed of one stream: a hash of the run's seed, the purpose, the task and the (image, draw) numbers."""
     if purpose not in PURPOSES:
         raise ValueError(f"unknown purpose {purpose!r}; known: {', '.join(PURPOSES)}")
@@ -36,7 +38,17 @@ class RNG:
     depends on neither images nor draws, so not on the batch.
     """
 
-    def __init__(self, seed, purpose, task, images, draws=None, device="cpu", dtype=torch.float32, block=BLOCK):
+    def __init__(
+        self,
+        seed: int,
+        purpose: str,
+        task: str,
+        images: Sequence[int],
+        draws: Sequence[int] | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        block: int = BLOCK,
+    ) -> None:
         draws = [0] * len(images) if draws is None else draws
         self._key = seed, purpose, task
         self.images, self.draws = list(images), list(draws)
@@ -45,10 +57,10 @@ class RNG:
             torch.Generator(self.device).manual_seed(stream_seed(seed, purpose, task, image, draw))
             for image, draw in zip(self.images, self.draws, strict=True)
         ]
-        self._blocks = {}
+        self._blocks: dict[Callable, tuple[Tensor, int]] = {}
         self.shared = np.random.default_rng(stream_seed(seed, purpose, task))
 
-    def _serve(self, sampler, shape):
+    def _serve(self, sampler: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
         size = math.prod(shape)
         block, used = self._blocks.get(sampler, (None, 0))
         if block is None or used + size > block.shape[1]:
@@ -58,19 +70,19 @@ class RNG:
         self._blocks[sampler] = block, used + size
         return block[:, used : used + size].reshape(-1, *shape)
 
-    def randn(self, *shape):
+    def randn(self, *shape: int) -> Tensor:
         """Standard normal numbers, (n, *shape)."""
         return self._serve(torch.randn, shape)
 
-    def randn_like(self, x):
+    def randn_like(self, x: Tensor) -> Tensor:
         """Standard normal numbers of the shape of ``x`` (n, *shape)."""
         return self.randn(*x.shape[1:])
 
-    def rand(self, *shape):
+    def rand(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), (n, *shape)."""
         return self._serve(torch.rand, shape)
 
-    def particles(self, n_particles):
+    def particles(self, n_particles: int) -> "RNG":
         """A stream with ``n_particles`` rows for every image (image-major), seeded by (image, particle)."""
         images = [image for image in dict.fromkeys(self.images) for _ in range(n_particles)]
         draws = list(range(n_particles)) * (len(images) // n_particles)

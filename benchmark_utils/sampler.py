@@ -3,42 +3,49 @@
 import inspect
 import math
 import time
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import pairwise
 from numbers import Real
+from typing import Any, TypeVar, cast
 
 import torch
 from benchopt import BaseSolver
+from torch import Tensor
 from tqdm import tqdm
 
 from benchmark_utils.attempts import RecordsAttempts
-from benchmark_utils.problem import CAPABILITIES, group_of
+from benchmark_utils.priors import Prior
+from benchmark_utils.priors.base import LoadedPrior
+from benchmark_utils.problem import CAPABILITIES, InverseProblem, group_of
 from benchmark_utils.provenance import fingerprint, provenance
 from benchmark_utils.rng import RNG
+
+T = TypeVar("T")
 
 
 class CountingPrior:
     """A loaded prior that counts denoiser rows (``nfe``) and rows of backward passes (``vjp``) through it."""
 
-    def __init__(self, prior):
+    def __init__(self, prior: LoadedPrior) -> None:
         self._prior = prior
         self.nfe = self.vjp = 0
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._prior, name)
 
-    def _count(self, x_hat):
+    def _count(self, x_hat: Tensor) -> Tensor:
         self.nfe += x_hat.shape[0]
         if x_hat.requires_grad:
             x_hat.register_hook(self._count_backward)
         return x_hat
 
-    def _count_backward(self, gradient):
+    def _count_backward(self, gradient: Tensor) -> None:
         self.vjp += gradient.shape[0]
 
-    def denoise(self, x_t, t):
+    def denoise(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         return self._count(self._prior.denoise(x_t, t))
 
-    def denoise_sigma(self, x, sigma):
+    def denoise_sigma(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         return self._count(self._prior.denoise_sigma(x, sigma))
 
 
@@ -63,11 +70,15 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
     """
 
     sampling_strategy = "run_once"
-    needs = frozenset()
-    choices, ranges, PRESETS = {}, {}, {}
-    ess = None  # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N per image
+    needs: Set[str] = frozenset()
+    choices: Mapping[str, Sequence] = {}
+    ranges: Mapping[str, tuple[float, float]] = {}
+    PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {}
+    # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N of each image
+    n_steps: int  # a parameter of most solvers
+    ess: Tensor | None = None
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         unknown = sorted(set(cls.needs) - set(CAPABILITIES))
         if unknown:
@@ -80,7 +91,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                 "now rng.randn, noise.uniform is rng.rand"
             )
 
-    def sample(self, problem, prior, rng):
+    def sample(self, problem: InverseProblem, prior: LoadedPrior, rng: RNG) -> Tensor:
         """Draw one posterior sample per row of ``problem``.
 
         Runs without gradients: open ``torch.enable_grad()`` where the method differentiates.
@@ -97,7 +108,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         """
         raise NotImplementedError
 
-    def skip(self, problem, prior, **_):
+    def skip(self, problem: InverseProblem, prior: Prior, **_: object) -> tuple[bool, str | None]:
         missing = sorted(set(self.needs) - problem.capabilities)
         if missing:
             reason = f"{self.name} needs {', '.join(missing)}, which {problem.task} with {prior.name} has not"
@@ -106,14 +117,17 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
             return True, reason
         return False, None
 
-    def set_objective(self, problem, prior, n_samples, seed, batch_size=None):
+    def set_objective(
+        self, problem: InverseProblem, prior: Prior, n_samples: int, seed: int, batch_size: int | None = None
+    ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.problem, self.n_samples, self.seed = problem, n_samples, seed
         self.batch_size = batch_size or len(problem.images)
         self.resolve_presets(prior.family, problem.task)
         self.prior = prior.load(self.device)
+        self.cut_preset_steps(self.prior.schedule.T)
 
-    def resolve_presets(self, family, task):
+    def resolve_presets(self, family: str, task: str) -> None:
         """Set every parameter as an attribute: the value given, or its published setting where that is ``None``.
 
         Raises ValueError if PRESETS has no value for one, or not that preset for the family, or if a value is not
@@ -131,7 +145,13 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                 value = found[0]
             setattr(self, name, self._check(name, value))
 
-    def _check(self, name, value):
+    def cut_preset_steps(self, n_levels: int) -> None:
+        """Take all levels of the prior's schedule where a published ``n_steps`` is more than it has."""
+        if self._parameters.get("n_steps", 0) is None and self.n_steps > n_levels:
+            print(f"{self}: its preset n_steps={self.n_steps} is cut to {n_levels}, the noise levels of the prior")
+            self.n_steps = n_levels
+
+    def _check(self, name: str, value: Any) -> Any:
         """``value`` in the type of the parameter's published settings; raises ValueError if it is not allowed."""
         choices = self.choices.get(name, ())
         published = [s[name] for s in self.PRESETS.values() if isinstance(s.get(name), (int, float, tuple))]
@@ -144,7 +164,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
             whole = bool(examples) and all(isinstance(number, int) for number in examples)
             low, high = self.ranges.get(name, (min([1, *examples]) if whole else 0, math.inf))
 
-            def allows(number):
+            def allows(number: Any) -> bool:
                 if isinstance(number, bool) or not isinstance(number, Real) or not low <= number <= high:
                     return False
                 return number in examples or math.isfinite(number) and not (whole and number % 1)
@@ -161,7 +181,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                 hint = f"; write {name}=[{list(published[0])}]: benchopt tries the values of an outer list in turn"
         raise ValueError(f"{self.name}: {name} must be {' or '.join(expected)}, got {value!r}{hint}")
 
-    def run(self, _):
+    def run(self, _: object) -> None:
         problem = self.problem.to(self.device, self.prior.dtype)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
@@ -169,14 +189,16 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         prior = CountingPrior(self.prior)
         start = time.perf_counter()
         n_images = len(problem.images)
-        samples, ess, batch_size, done = [], [], self.batch_size, 0
+        samples: list[Tensor] = []
+        ess: list[float] = []
+        batch_size, done = self.batch_size, 0
         while done < n_images:
             index = range(done, min(done + batch_size, n_images))
             self._label = f"{self}, images {index[0] + 1}-{index[-1] + 1} of {n_images}"
             self._batches_done, self._n_batches = done // batch_size, math.ceil(n_images / batch_size)
             counted = prior.nfe, prior.vjp
             try:
-                samples.append(self._sample_images(problem.rows(index, self.n_samples), prior))
+                samples.append(self._sample_images(problem.rows(index, self.n_samples), cast(LoadedPrior, prior)))
             except torch.cuda.OutOfMemoryError:
                 if len(index) == 1:
                     raise
@@ -202,11 +224,13 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         }
 
     @torch.no_grad()
-    def _sample_images(self, problem, prior):
+    def _sample_images(self, problem: InverseProblem, prior: LoadedPrior) -> Tensor:
         draws = list(range(problem.n_draws)) * (len(problem.images) // problem.n_draws)
         rng = RNG(self.seed, "sampler", problem.task, problem.images, draws, device=self.device, dtype=prior.dtype)
         solver_problem = problem.in_latent_space(prior) if "latent" in problem.capabilities else problem
-        x = prior.decode(self.sample(solver_problem, prior, rng))
+        x_0 = self.sample(solver_problem, prior, rng)
+        self._check_samples(x_0, solver_problem, prior)
+        x = prior.decode(x_0)
         finite = x.flatten(1).isfinite().all(1)
         if not finite.all():
             row = int((~finite).nonzero()[0])
@@ -216,7 +240,18 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
             )
         return x.cpu()
 
-    def progress(self, steps):
+    def _check_samples(self, x_0: object, problem: InverseProblem, prior: LoadedPrior) -> None:
+        """Raise ValueError unless ``x_0`` is what :meth:`sample` has to return."""
+
+        def describe(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> str:
+            return f"a tensor {tuple(shape)} of {dtype} on {device}"
+
+        expected = describe((len(problem.images), *prior.event_shape), prior.dtype, problem.y.device)
+        given = describe(x_0.shape, x_0.dtype, x_0.device) if torch.is_tensor(x_0) else f"a {type(x_0).__name__}"
+        if given != expected:
+            raise ValueError(f"{self}: sample must return {expected}, not {given}")
+
+    def progress(self, steps: Sequence[T]) -> Iterable[T]:
         """Iterate over ``steps`` with a progress bar, silent when the output is not a terminal.
 
         Steps and time left are those of all batches of the cell.
@@ -224,21 +259,21 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         total, done = len(steps) * self._n_batches, len(steps) * self._batches_done
         return tqdm(steps, desc=self._label, total=total, initial=done, leave=False, disable=None, unit="step")
 
-    def steps(self, levels):
+    def steps(self, levels: Iterable[T]) -> Iterable[tuple[T, T]]:
         """Iterate over the neighbouring pairs (t, s) of ``levels`` with the progress bar of :meth:`progress`."""
         return self.progress(list(pairwise(levels)))
 
-    def get_result(self):
-        result, self.result = self.result, None
+    def get_result(self) -> dict[str, Any]:
+        result, self.result = self.result, {}
         return result
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """Name with the parameters that were set, without those left to the presets."""
         chosen = ",".join(f"{k}={v}" for k, v in sorted(self._parameters.items()) if v is not None)
         return f"{self.name}[{chosen}]" if chosen else self.name
 
-    def _get_state(self):
-        return fingerprint()
+    def _get_state(self) -> dict[str, str]:
+        return fingerprint(self._module_filename)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         pass

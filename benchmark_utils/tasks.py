@@ -208,4 +208,5 @@ def gaussian_data(prior, dim, noise_std, n_problems):
         "images": problems,
         "files": tuple(f"problem {number}" for number in problems),
         "n_samples": 1000,
+        "unit": "problems",
     }

@@ -40,6 +40,7 @@ class Dataset(BaseDataset):
             "images": (self.seed,),
             "files": (f"problem {self.seed}",),
             "n_samples": 1000,
+            "unit": "problems",
         }
 
     def generator(self, purpose):

@@ -60,6 +60,7 @@ class Dataset(BaseDataset):
             "files": tuple(name for _, name, _, _ in tracks),
             "n_samples": 1,
             "groups": tuple(groups.values()),
+            "unit": "tracks",
         }
 
 

@@ -12,8 +12,8 @@ class Plot(BasePlot):
     def plot(self, df, task):
         return [
             # four digits: a fifth of the page's bytes
-            {"x": [solver], "y": [[float(f"{v:.4g}") for v in values]], "label": solver, "color": self._color(solver)}
-            for solver, values in charts.box_values(df, task).items()
+            {"x": [label], "y": [[float(f"{v:.4g}") for v in values]], "label": label, "color": self._color(solver)}
+            for solver, label, values in charts.box_values(df, task)
         ]
 
     def _color(self, solver):

@@ -17,8 +17,8 @@ class Plot(BasePlot):
             x = charts.log_position(point.cost, cost)
             low, high = point.quality.mean - point.quality.half_width, point.quality.mean + point.quality.half_width
             if low < high:
-                traces.append({"x": [x, x], "y": [low, high], "label": point.solver, **style, "marker": WHISKER})
-            traces.append({"x": [x], "y": [point.quality.mean], "label": point.solver, **style})
+                traces.append({"x": [x, x], "y": [low, high], "label": point.label, **style, "marker": WHISKER})
+            traces.append({"x": [x], "y": [point.quality.mean], "label": point.label, **style})
         front = [point for point in points if point.on_front]
         if front:
             traces.append(

@@ -14,7 +14,7 @@ class Solver(PosteriorSampler):
 
     The ``n_steps`` levels are cut into ``n_blocks`` blocks. In the block that ends at level k the state is guided by
     the potential ``g_k(x_k) = N(sqrt(abar_k) y; A x_k, sigma^2 I)``. A block starts with ``n_langevin`` tamed
-    Langevin steps on ``p_t(x) g_k(DDIM move of x to k)``; then each step from t to s draws
+    Langevin steps on ``p_t(x) g_k(mean of DDPM's move of x to k)``; then each step from t to s draws
       x_s ~ N(m, diag e^(2 rho)),   fitted to p(x_s | x_t) E[g_k(x_k) | x_s], p being DDPM's kernel
     by ``n_gradient`` steps along the gradients of the mean and of rho, each scaled to one length.
     ``learning_rate`` is that length for a 3x256x256 image, and in proportion to the square root of the number of
@@ -55,7 +55,7 @@ class Solver(PosteriorSampler):
 
     def langevin(self, problem, prior, rng, x, t, k):
         abar = prior.schedule.abar(t)
-        c_0, c_t, _ = prior.schedule.bridge(0, k, t, eta=0.0)
+        c_0, c_t, _ = prior.schedule.bridge(0, k, t)
         for _ in range(self.n_langevin):
             with torch.enable_grad():
                 x_t = x.detach().requires_grad_()

@@ -9,8 +9,8 @@ FFHQ = {
     "alpha": (0.5, 0.5),
     "learning_rate": 0.03,
     "gradient_steps": (20, 20, 2, 2),
-    "stretches": (5, 10, 10),
-    "warm_start": 700,
+    "stretches": (5, 10, 20),
+    "warm_start": 0.7,
 }
 
 
@@ -21,11 +21,11 @@ class Solver(PosteriorSampler):
     Each step from t to s goes through a midpoint ``m = floor(alpha s)``, the only place where y enters:
       x_m ~ g_0(y | D_m(x_m)) q(x_m | D_t(x_t), x_t)   fitted by N(mu, diag e^(2 l)) with Adam, KL in closed form
       x_s ~ q(x_s | x_m, x_t)                          the bridge
-    The fit starts at the bridge of the running estimate ``D_m(x_m)``. For t >= ``warm_start`` the bridges end at
+    The fit starts at the bridge of the running estimate ``D_m(x_m)``. For t >= ``warm_start`` T the bridges end at
     level 1 and a second fit draws ``x_1 ~ q(x_m | x_1) g_0(y | x_1) p_1(x_1)``, with the prior's score in place of
     its log-density; then x_1 is the running estimate and ``x_s ~ q(x_s | x_1, x_t)``.
 
-    ``alpha`` is (for s > 500, for s <= 500). ``gradient_steps`` is (first, periodic, other, last): the numbers in
+    ``alpha`` is (for s > T / 2, for s <= T / 2). ``gradient_steps`` is (first, periodic, other, last): the numbers in
     the first, every ``stretches[1]``-th, other and last steps, the first being ``stretches[0]`` and the last
     ``stretches[2]`` steps of the run.
     """
@@ -38,10 +38,10 @@ class Solver(PosteriorSampler):
     PRESETS = {  # the released code's configurations
         ("*", "*"): FFHQ,
         ("imagenet", "*"): {"gradient_steps": (20, 10, 2, 2), "stretches": (5, 20, 10)},
-        ("ffhq_latent", "*"): {"alpha": (0.5, 1.0), "gradient_steps": (20, 10, 5, 2)},
+        ("ffhq_latent", "*"): {"alpha": (0.5, 1.0), "gradient_steps": (20, 10, 5, 2), "stretches": (5, 10, 10)},
         ("audio", "*"): {"learning_rate": 0.005},  # not published: the MGDM paper's rate for audio
-        ("mixture", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": math.inf},
-        ("gaussian", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 10), "warm_start": math.inf},
+        ("mixture", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 20), "warm_start": math.inf},
+        ("gaussian", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 20), "warm_start": math.inf},
     }
 
     def sample(self, problem, prior, rng):
@@ -51,9 +51,9 @@ class Solver(PosteriorSampler):
         estimate = prior.denoise(x_t, levels[0])
         for i in self.progress(range(len(levels) - 1, 0, -1)):
             t, s = levels[-i - 1], levels[-i]
-            m = max(1, math.floor(self.alpha[s <= 500] * s))
+            m = max(1, math.floor(self.alpha[2 * s <= schedule.T] * s))
             n_steps = self.n_gradient_steps(i)
-            if t >= self.warm_start and m > 1:
+            if t >= self.warm_start * schedule.T and m > 1:
                 x_m = self.sample_x_m(problem, prior, rng, estimate, x_t, 1, m, t, n_steps)
                 estimate = self.sample_x_1(problem, prior, rng, x_m, m, n_steps)
                 x_t = schedule.sample_bridge(estimate, x_t, 1, s, t, rng)

@@ -11,7 +11,7 @@ COLOUR_IMAGES = {  # the paper's settings at noise 0.05, with the Langevin steps
     "rho_max": 10.0,
     "decay": 0.9,
     "rho_min": 0.3,
-    "likelihood": "exact",
+    "likelihood": "auto",
     "n_langevin": 100,
     "step_size": 1e-4,
     "sigma_min": 0.002,
@@ -27,7 +27,7 @@ class Solver(PosteriorSampler):
       z ~ p(y | z) N(z; x, rho^2 I)     exactly by the SVD, or by ``n_langevin`` unadjusted Langevin steps
       x ~ p(x_0 | x_0 + rho eps = z)    by the reverse diffusion of EDM from noise level rho to 0
     At a fixed rho the law of x tends to ``p(x) N(y; A x, sigma^2 I + rho^2 A A^T)`` for linear A.
-    ``likelihood="exact"`` uses the SVD where the operator has one and Langevin elsewhere; ``"langevin"`` forces it.
+    ``likelihood="auto"`` uses the SVD where the operator has one and Langevin elsewhere; ``"langevin"`` forces it.
     The coupling of the Langevin step is the current rho and pulls z towards x (the code of a later comparison has
     the first rho and the opposite sign). The reverse diffusion is the ancestral sampler on EDM's grid below rho;
     it starts at rho itself, where the released code starts at the next level of the grid.
@@ -37,7 +37,7 @@ class Solver(PosteriorSampler):
     parameters = {name: [None] for name in COLOUR_IMAGES}
     test_config = {"n_iterations": 2, "rho_max": 0.3, "n_langevin": 2}
     needs = {"differentiable", "gaussian"}
-    choices = {"likelihood": ("exact", "langevin")}
+    choices = {"likelihood": ("auto", "langevin")}
     PRESETS = {
         ("*", "*"): COLOUR_IMAGES,
         ("*", "phase_retrieval"): {"decay": 0.95, "rho_min": 0.1},  # MGDM paper's released code
@@ -50,7 +50,7 @@ class Solver(PosteriorSampler):
     }
 
     def sample(self, problem, prior, rng):
-        exact = self.likelihood == "exact" and "svd" in problem.capabilities
+        exact = self.likelihood == "auto" and "svd" in problem.capabilities
         x = rng.randn(*prior.event_shape)
         for k in self.progress(range(self.n_iterations)):
             rho = max(self.rho_max * self.decay**k, self.rho_min)

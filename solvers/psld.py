@@ -18,7 +18,7 @@ class Solver(PosteriorSampler):
     name = "psld"
     parameters = {"n_steps": [None], "omega": [None], "gamma": [None], "eta": [None], "backward": [None]}
     test_config = {"n_steps": 3, "dataset": {"name": "gaussian_latent"}}
-    needs = {"differentiable", "latent", "linear_operator"}
+    needs = {"differentiable", "gaussian", "latent", "linear_operator"}
     choices = {"backward": ("adjoint", "pinv")}
     ranges = {"eta": (0, 1)}
     # steps and weights of the MGDM paper's comparison, which are those of PSLD's scripts for FFHQ

@@ -12,22 +12,21 @@ class Solver(PosteriorSampler):
     with the noise difference held fixed and ``w_t = grad_term_weight sqrt((1 - abar_t) / abar_t)``. The means run
     over the observed values and over the values of the image, as in the released code, so that their balance
     depends on the task. mu starts at ``V s / (s^2 + sigma_y^2) U^T y`` where A has an SVD (``A^+ y`` in the
-    paper, which a wide blur turns into amplified noise), else at noise. The result is one point, a
-    minimiser, rather than a draw of the posterior. ``learning_rate`` is Adam's, whose betas are (0.9, 0.99).
+    paper, which a wide blur turns into amplified noise), else at the operator's own ``first_guess`` (y for blurs and
+    JPEG, y / 2 for HDR), else at noise. The result is one point, a minimiser, rather than a draw of the posterior.
+    ``learning_rate`` is Adam's, whose betas are (0.9, 0.99).
     """
 
     name = "reddiff"
     parameters = {"n_steps": [None], "learning_rate": [None], "grad_term_weight": [None]}
     test_config = {"n_steps": 3}
-    needs = {"differentiable"}
+    needs = {"differentiable", "gaussian"}
     # released configuration, which the MGDM paper keeps for all its tasks
     PRESETS = {("*", "*"): {"n_steps": 1000, "learning_rate": 0.1, "grad_term_weight": 0.25}}
 
     def sample(self, problem, prior, rng):
         schedule, shape = prior.schedule, prior.event_shape
-        known = {"svd", "gaussian"} <= problem.capabilities
-        mu = problem.y.new_zeros(len(problem.y), *shape)
-        mu = (problem.correction(mu, problem.noise.std**2) if known else rng.randn(*shape)).clone().requires_grad_()
+        mu = self.start(problem, rng, shape).clone().requires_grad_()
         optimiser = torch.optim.Adam([mu], lr=self.learning_rate, betas=(0.9, 0.99))
         for t in self.progress(schedule.grid(self.n_steps)[:-1]):
             alpha, std = schedule.abar(t) ** 0.5, (1 - schedule.abar(t)) ** 0.5
@@ -41,3 +40,10 @@ class Solver(PosteriorSampler):
             mu.grad = gradient + weight * (eps - z) / mu[0].numel()
             optimiser.step()
         return mu.detach()
+
+    def start(self, problem, rng, shape):
+        if "svd" in problem.capabilities:
+            return problem.correction(problem.y.new_zeros(len(problem.y), *shape), problem.noise.std**2)
+        if hasattr(problem.operator, "first_guess"):
+            return problem.operator.first_guess(problem.y)
+        return rng.randn(*shape)

@@ -1,8 +1,7 @@
-from itertools import pairwise
-
 import torch
 
 from benchmark_utils.sampler import PosteriorSampler
+from benchmark_utils.schedule import time_travel
 
 
 class Solver(PosteriorSampler):
@@ -13,7 +12,8 @@ class Solver(PosteriorSampler):
     ``jump_length`` steps the state is noised back by as many and the steps are redone, ``n_resample`` times in all
     (section 4.2), except for the first ones. The paper has no noise in y. With sigma_y > 0, a seen pixel
     ``sqrt(abar_s) y`` carries noise ``sqrt(abar_s) sigma_y`` already and gets only what is missing to the level;
-    below the level where that is more than the level's, nothing is replaced and the prior denoises.
+    below the level where that is more than the level's, nothing is replaced and the prior denoises. Steps that are
+    all below it are not redone: noising them back would forget y.
     """
 
     name = "repaint"
@@ -26,15 +26,14 @@ class Solver(PosteriorSampler):
     def sample(self, problem, prior, rng):
         schedule = prior.schedule
         levels = schedule.grid(self.n_steps)
+        lowest = min((t for t in levels if schedule.sigma(t) >= problem.noise.std), default=schedule.T)
         x = rng.randn(*prior.event_shape)
-        for first in self.progress(range(0, self.n_steps, self.jump_length)):
-            stretch = levels[first : first + self.jump_length + 1]
-            for repeat in range(self.n_resample if first else 1):
-                if repeat:
-                    x = schedule.sample_forward(x, stretch[-1], stretch[0], rng)
-                for t, s in pairwise(stretch):
-                    x = schedule.sample_bridge(prior.denoise(x, t), x, 0, s, t, rng)
-                    x = self.replace_seen(problem, schedule, rng, x, s)
+        for t, s in self.progress(time_travel(levels, self.jump_length, self.n_resample, lowest)):
+            if s > t:
+                x = schedule.sample_forward(x, t, s, rng)
+            else:
+                x = schedule.sample_bridge(prior.denoise(x, t), x, 0, s, t, rng)
+                x = self.replace_seen(problem, schedule, rng, x, s)
         return x
 
     def replace_seen(self, problem, schedule, rng, x_s, s):

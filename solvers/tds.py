@@ -1,6 +1,7 @@
 import torch
 
 from benchmark_utils.particles import Particles
+from benchmark_utils.priors.base import expand_like
 from benchmark_utils.sampler import PosteriorSampler
 
 
@@ -15,6 +16,9 @@ class Solver(PosteriorSampler):
     with I for A A^T where A has no SVD; ``"likelihood"`` is the paper's generic ``p(y | D(x_t))``, V_t = sigma^2 I.
     DDPM's last move has no noise, which leaves the ratio undefined: no move here has less than that from level 2
     to 1. ``n_particles`` is per image (or the number of samples asked for, if larger).
+    Where x_0 is more uncertain than the V_t of ``"covariance"`` says (a prior with variances far above 1, at high
+    noise), few steps overshoot y ever further; so the guidance is shortened to where its twist is largest along it.
+    The weights hold for any guidance, and for N(0, I) it is never too long.
     """
 
     name = "tds"
@@ -36,20 +40,19 @@ class Solver(PosteriorSampler):
         levels = schedule.grid(self.n_steps)
         least_std = schedule.bridge(0, 1, 2)[2]
         x = cloud.randn(*prior.event_shape)
-        x_hat, log_twist, gradient = self.evaluate_twist(problem, prior, x, levels[0])
+        x_hat, log_twist, guidance = self.evaluate_twist(problem, prior, x, levels[0])
         log_weights = log_twist
         for t, s in self.steps(levels):
             rows = filters.systematic(log_weights)
-            abar = schedule.abar(t)
             c_0, c_t, std = schedule.bridge(0, s, t)
             std = max(std, least_std)
-            shift = c_0 * (1 - abar) / abar**0.5 * gradient[rows]
+            shift = c_0 * guidance[rows]
             z = cloud.randn(*prior.event_shape)
             x = c_0 * x_hat[rows] + c_t * x[rows] + shift + std * z
             # log p(x_s | x_t) - log q(x_s | x_t), two Gaussians ``shift`` apart
             log_weights = -(shift / std * (shift / (2 * std) + z)).double().flatten(1).sum(1) - log_twist[rows]
             if s > 0:
-                x_hat, log_twist, gradient = self.evaluate_twist(problem, prior, x, s)
+                x_hat, log_twist, guidance = self.evaluate_twist(problem, prior, x, s)
             else:
                 log_twist = problem.log_likelihood(x).double()
             log_weights = log_weights + log_twist
@@ -58,17 +61,29 @@ class Solver(PosteriorSampler):
         return x[rows]
 
     def evaluate_twist(self, problem, prior, x, t):
-        """Denoised image, log-twist (n,) in float64 and its gradient at level t."""
+        """Denoised image, log-twist (n,) in float64 and the guidance of the denoised image at level t."""
+        abar, with_svd = prior.schedule.abar(t), "svd" in problem.capabilities
+        squared_gain = problem.operator.mask**2 if with_svd else 1.0
+        variance = problem.noise.std**2 + (1 - abar) * squared_gain
+
+        def residual(x_0):
+            return problem.operator.U_adjoint(problem.residual(x_0)) if with_svd else problem.residual(x_0)
+
+        def inner(a, b):
+            return (a * b / variance).double().flatten(1).sum(1)
+
         with torch.enable_grad():
             x_t = x.detach().requires_grad_()
             x_hat = prior.denoise(x_t, t)
             if self.twist == "likelihood":
                 log_twist = problem.log_likelihood(x_hat).double()
             else:
-                residual, squared_gain = problem.residual(x_hat), 1.0
-                if "svd" in problem.capabilities:
-                    residual, squared_gain = problem.operator.U_adjoint(residual), problem.operator.mask**2
-                variance = problem.noise.std**2 + (1 - prior.schedule.abar(t)) * squared_gain
-                log_twist = -(residual.square() / variance).double().flatten(1).sum(1) / 2
+                before = residual(x_hat)
+                log_twist = -inner(before, before) / 2
             (gradient,) = torch.autograd.grad(log_twist.sum(), x_t)
-        return x_hat.detach(), log_twist.detach(), gradient
+        guidance = (1 - abar) / abar**0.5 * gradient
+        if self.twist == "covariance":
+            step = before - residual(x_hat + guidance)
+            length = inner(step, before) / inner(step, step).clamp(min=torch.finfo(torch.float64).tiny)
+            guidance = guidance * expand_like(length.clamp(0, 1), guidance)
+        return x_hat.detach(), log_twist.detach(), guidance.detach()

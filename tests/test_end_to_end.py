@@ -43,7 +43,7 @@ def test_a_solver_that_returns_nan_is_named_and_the_others_survive(copy_of_bench
         "from benchmark_utils.sampler import PosteriorSampler\n"
         "class Solver(PosteriorSampler):\n"
         "    name = 'broken'\n"
-        "    def sample(self, problem, prior, noise):\n"
+        "    def sample(self, problem, prior, rng):\n"
         "        x = problem.y.clone()\n"
         "        x[1] = float('nan')\n"
         "        return x\n"

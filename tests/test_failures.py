@@ -89,8 +89,8 @@ def test_a_shard_that_raises_does_not_speak_for_the_others(tmp_path):
     dataset = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=1,first=[100000,0]]"
     config = {"dataset": [dataset], "solver": ["pseudo_inverse"]}
     broken, whole = cells.missing_cells(pd.DataFrame(columns=cells.CELL), config, tmp_path)
-    assert "100000" in broken.reason and not broken.skipped
-    assert whole.reason == cells.NO_ROW and not whole.skipped
+    assert "100000" in broken.reason and broken.status == "missing"
+    assert whole.reason == cells.NO_ROW and whole.status == "missing"
 
 
 FAILS, SKIPPED = "gaussian[n_problems=2,dim=1]", "gaussian[n_problems=2,dim=2]"  # the latter with one sample

@@ -223,6 +223,7 @@ def assert_says_its_origin(rows, folder):
     sums = dict(line.split()[::-1] for line in (ROOT / "assets" / "SHA256SUMS").read_text().splitlines())
     expected = {
         "objective_git_commit": git(folder, "rev-parse", "HEAD"),
+        "objective_benchmark_version": provenance.VERSION,
         "objective_torch": provenance.version("torch"),
         "objective_diffusers": provenance.version("diffusers"),
         "objective_weights": f"faces64_mfa.safetensors {sums['faces64/faces64_mfa.safetensors']}",
@@ -230,6 +231,8 @@ def assert_says_its_origin(rows, folder):
     for column, value in expected.items():
         assert set(rows[column]) == {value}, column
     assert rows["objective_device"].notna().all()
+    assert f'<p class="note">benchmark: {provenance.VERSION}; torch: ' in report.report(rows, "run")
+    assert scores.origin_note(rows).startswith(f"benchmark {provenance.VERSION}; torch ")
 
 
 def test_published_to_github(published_run, monkeypatch):

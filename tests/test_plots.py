@@ -144,7 +144,7 @@ def test_images_without_a_value_are_left_out_of_that_score_only():
     assert "ssim" not in found
     note = tables.leaderboard(df, HALF_TASK).notes[0]
     assert "over 3 images; LPIPS: over the 2 with a value;" in note and "PSNR: over" not in note
-    assert [len(values) for values in charts.box_values(df, HALF_TASK).values()] == [2, 2]
+    assert [len(values) for *_, values in charts.box_values(df, HALF_TASK)] == [2, 2]
 
 
 def test_random_problems_are_told_apart_by_their_seed(df):
@@ -577,7 +577,7 @@ def saved(df, folder):
 
 
 def quickstart_rows(solvers=("pseudo_inverse", "ddnm")):
-    dataset = "ffhq_inpainting[first=0,mask=half,n_images=2,noise_std=0.05,prior=faces64_mfa]"
+    dataset = "ffhq_inpainting[first=0,hidden=None,mask=half,n_images=2,noise_std=0.05,prior=faces64_mfa]"
     return [row for solver in solvers for row in cell(dataset, solver, (0, 1), {"lpips": [0.1, 0.2]})]
 
 
@@ -610,7 +610,7 @@ def test_summary_names_the_missing_cell(tmp_path, capsys):
     path = saved(pd.DataFrame(quickstart_rows(("ddnm",))), tmp_path)
     assert main(["table", str(path), "--expect", str(tmp_path / "c.yml")]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]
-    assert "pseudo_inverse on ffhq_inpainting[first=0,mask=half" in line
+    assert "pseudo_inverse on ffhq_inpainting[first=0,hidden=None,mask=half" in line
 
 
 def test_summary_accepts_a_skip_with_a_reason(tmp_path, capsys):
@@ -625,12 +625,14 @@ def test_summary_accepts_a_skip_with_a_reason(tmp_path, capsys):
 def test_summary_reports_a_solver_that_does_not_import():
     class Broken:
         name = "broken"
+        _exc = ValueError("broken: needs has lineer, which is no capability")
 
         @classmethod
         def is_installed(cls, raise_on_not_installed=False):
             return False
 
-    assert list(cells._instances([(Broken, {})])) == [("broken", "not installed: a package that it imports is missing")]
+    reason = "not imported: ValueError: broken: needs has lineer, which is no capability"
+    assert list(cells._instances([(Broken, {})])) == [("broken", reason)]
 
 
 # The report

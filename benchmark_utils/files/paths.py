@@ -5,6 +5,7 @@ of ``USER_PATHS``. Downloads lie in ``~/.cache/benchmark_diffusion_posterior``, 
 environment variable ``BENCHMARK_DIFFUSION_POSTERIOR_CACHE`` names.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -95,17 +96,30 @@ def how_to_name(name):
     return f"the environment variable {name.upper()}_PATH or `data_paths: {{{name}: PATH}}` in config.yml"
 
 
-def user_files_state():
-    """What the user's files are, for the cache key: path and time of change, of a folder also of the folders in it.
+def files_state(path):
+    """What lies at a path, for the cache key: a digest of size and time of change of the file, or of all files below.
 
-    The time of a folder changes when a file in it comes, goes or is replaced, not when one is overwritten in place.
+    Links are followed, each folder is read once; names that begin with a dot are left out.
     """
-    state = {}
-    for name in USER_PATHS:
-        path = user_path(name) or data_home() / name
-        parts = sorted(folder for folder, *_ in os.walk(path)) if path.is_dir() else [str(path)]
-        state[name] = [(part, os.stat(part).st_mtime_ns if os.path.exists(part) else None) for part in parts]
-    return state
+    files, visited = [] if os.path.isdir(path) else [str(path)], set()
+    for parent, folders, names in os.walk(path, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if (real := os.path.realpath(parent)) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        files += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        with contextlib.suppress(FileNotFoundError):  # a link to nowhere, or no path
+            found = os.stat(file)
+            digest.update(f"{file} {found.st_size} {found.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def user_files_state():
+    """:func:`files_state` of the path of each name of ``USER_PATHS``."""
+    return {name: files_state(user_path(name) or data_home() / name) for name in USER_PATHS}
 
 
 def cache_folder():

@@ -26,6 +26,9 @@ def read_mono(path):
         raise ValueError(f"{path} cannot be decoded: copy or download it again ({error})") from error
     if len(samples) != expected:
         raise ValueError(f"{path} is cut off after {len(samples)} of {expected} samples: copy or download it again")
+    if not np.isfinite(samples).all():
+        first = np.flatnonzero(~np.isfinite(samples).all(1))[0]
+        raise ValueError(f"{path} has samples that are no finite numbers, first at {first / rate:.3f} s: mend the file")
     if samples.shape[1] != 1:
         raise ValueError(f"{path} has {samples.shape[1]} channels, but Slakh2100 is mono: give the original file")
     if not len(samples):

@@ -45,6 +45,10 @@ class Weights:
         """The files that must be on this machine before :meth:`prepare` can go on without a network."""
         return self.paths()
 
+    def named_paths(self):
+        """Paths that a prior's name gives: what lies there belongs in the cache key, beside that of ``USER_PATHS``."""
+        return []
+
     def require(self):
         """Raise FileNotFoundError, saying what to do, if a file is not on this machine."""
         missing = [str(path) for path in self.sources() if not path.is_file()]

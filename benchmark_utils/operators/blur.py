@@ -134,6 +134,9 @@ class MotionBlur(PerImage, Iterative):
         padded = padded[..., : height + first, : width + first]
         return fold_reflection(fold_reflection(padded, self.radius, -2), self.radius, -1)
 
+    def first_guess(self, y):
+        return y
+
 
 def fold_reflection(x, radius, dim):
     """Adjoint of reflect padding by ``radius`` along ``dim``: the padded ends are added where they came from."""

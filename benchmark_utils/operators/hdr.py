@@ -11,3 +11,6 @@ class HDR(Physics):
 
     def A(self, x, **_):
         return (2 * x).clamp(-1, 1)
+
+    def first_guess(self, y):
+        return y / 2

@@ -84,6 +84,9 @@ class JPEG(Physics):
         quality = torch.full((1,), float(self.quality), dtype=x.dtype)  # on the CPU, since kornia checks its value
         return 2 * jpeg_codec_differentiable((x + 1) / 2, quality) - 1
 
+    def first_guess(self, y):
+        return y
+
 
 class SoftJPEG(Physics):
     """JPEG whose rounding is ``round(u) + (u - round(u))^3``, for the data and the likelihood alike.
@@ -117,6 +120,9 @@ class SoftJPEG(Physics):
         ycbcr = torch.cat([luminance, F.interpolate(chrominance, scale_factor=2)], 1)
         rgb = torch.einsum("dc,nchw->ndhw", self.to_rgb, ycbcr)
         return rgb.clamp(0, 255) / 127.5 - 1
+
+    def first_guess(self, y):
+        return y
 
     def _quantise(self, planes, table):
         blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))

@@ -161,3 +161,6 @@ class NonlinearBlur(PerImage, Physics):
 
     def A(self, x, **_):
         return (2 * self.network((x + 1) / 2, self.codes) - 1).clamp(-1, 1)
+
+    def first_guess(self, y):
+        return y

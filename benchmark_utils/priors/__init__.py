@@ -8,18 +8,24 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from benchmark_utils.priors.pipeline import Pipeline, is_pipeline
+import torch
+
+from benchmark_utils.files.weights import Weights
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec
+from benchmark_utils.priors.pipeline import Pipeline, is_folder, is_pipeline
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 @functools.cache
-def known_priors():
+def known_priors() -> dict[str, Callable[..., PriorSpec]]:
     """All priors of this package: name -> function returning a PriorSpec."""
-    found = {}
+    found: dict[str, Callable[..., PriorSpec]] = {}
     for module in pkgutil.iter_modules(__path__):
         found.update(getattr(importlib.import_module(f"{__name__}.{module.name}"), "PRIORS", {}))
     return found
@@ -34,51 +40,83 @@ class Prior:
     """
 
     name: str
-    options: tuple = ()
+    options: tuple[tuple[str, object], ...] = ()
     precision: str = "float32"
     compile: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
 
     @classmethod
-    def of(cls, text):
-        """The handle of a dataset's parameter ``prior``: a name, and options after ``+``, which they switch on.
+    def of(cls, text: str) -> "Prior":
+        """The handle of a dataset's parameter ``prior``: a name, and options after ``--``, which they switch on.
 
-        ``"ffhq256_latent+checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``.
+        ``"ffhq256_latent--checkpoint"`` is ``Prior("ffhq256_latent", (("checkpoint", True),))``. Names of the hub
+        have no ``--``; the former ``+`` needs quotes on benchopt's command line.
         """
-        name, *options = [text] if Path(text).is_dir() else text.split("+")
-        return cls(name, tuple((option, True) for option in options))
+        name = text
+        options: tuple[tuple[str, object], ...] = ()
+        while not is_folder(name) and (parts := re.fullmatch(r"(.+)(?:--|\+)(\w+)", name)):
+            name, options = parts[1], ((parts[2], True), *options)
+        return cls(name, options)
 
-    spec = property(lambda self: _spec(self.name, self.options))
-    family = property(lambda self: self.spec.family)
-    is_latent = property(lambda self: self.spec.is_latent)
-    closed_form = property(lambda self: self.spec.closed_form)
-    weights = property(lambda self: self.spec.weights)
-    signal_shape = property(lambda self: self.spec.signal_shape)
-    event_shape = property(lambda self: self.spec.event_shape or self.spec.signal_shape)
+    @property
+    def spec(self) -> PriorSpec:
+        return _spec(self.name, self.options)
 
-    def load(self, device="cpu"):
+    @property
+    def family(self) -> str:
+        return self.spec.family
+
+    @property
+    def is_latent(self) -> bool:
+        return self.spec.is_latent
+
+    @property
+    def closed_form(self) -> bool:
+        return self.spec.closed_form
+
+    @property
+    def weights(self) -> Weights:
+        return self.spec.weights
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        return self.spec.signal_shape
+
+    @property
+    def signal_range(self) -> float:
+        return self.spec.signal_range
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.spec.event_shape or self.spec.signal_shape
+
+    def load(self, device: str | torch.device = "cpu") -> LoadedPrior:
         """The loaded prior on ``device``, kept until another one is asked for."""
         loaded = _load(self, str(device))
         if loaded.networks:
             # torch allows it unless told otherwise; by name, since cloudpickle (-j) cannot send that module along
-            importlib.import_module("torch.backends.cudnn").allow_tf32 = self.precision == "tf32"
+            cudnn: Any = importlib.import_module("torch.backends.cudnn")
+            cudnn.allow_tf32 = self.precision == "tf32"
         return loaded
 
 
 @functools.cache
-def _spec(name, options):
+def _spec(name: str, options: tuple[tuple[str, object], ...]) -> PriorSpec:
     """The PriorSpec of a name and options; raises ValueError if either is unknown."""
-    make = known_priors().get(name)
+    make: Callable[..., Any] | None = known_priors().get(name)
     if make is None and is_pipeline(name):
         make = functools.partial(Pipeline, name)
     if make is None:
+        given = "--".join([name, *(option for option, _ in options)])
+        hint = f", but there is no folder {given}: correct the path" if "/" in name else ""
+        if ":" in name:
+            hint += " (benchopt's command line turns = into a colon: give a path with = in a config file)"
         raise ValueError(
-            f"unknown prior {name!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
-            "Hugging Face hub or the path of a folder is a diffusers pipeline"
-            + (", but there is no such folder: correct the path" if "/" in name else "")
+            f"unknown prior {given!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
+            f"Hugging Face hub or the path of a folder is a diffusers pipeline{hint}"
         )
     known = inspect.signature(make).parameters
     unknown = [option for option, _ in options if option not in known]
@@ -88,7 +126,7 @@ def _spec(name, options):
 
 
 @functools.lru_cache(maxsize=1)
-def _load(handle, device):
+def _load(handle: Prior, device: str) -> LoadedPrior:
     loaded = handle.spec.load(device)
     loaded.weight_files = tuple(handle.weights.paths())
     loaded.accelerate(handle.precision, handle.compile)

@@ -61,6 +61,9 @@ class LinearPosterior:
         return self.mean.repeat_interleave(repeats, 0) + rng.randn(len(self.root)) @ self.root
 
 
+LARGEST_GAIN, SMALLEST_GAIN = 1.5, 0.5
+
+
 def gaussian_latent(dim=3, signal_dim=5):
     """A fixed random decoder with singular values uniform from 1.5 to 0.5."""
 
@@ -68,7 +71,7 @@ def gaussian_latent(dim=3, signal_dim=5):
         generator = torch.Generator().manual_seed(stream_seed(0, "truth", "decoder", dim, signal_dim))
         random = torch.randn(signal_dim, dim, generator=generator, dtype=torch.float64)
         left, _, right = torch.linalg.svd(random, full_matrices=False)
-        return LinearLatent(left * torch.linspace(1.5, 0.5, dim).double() @ right, device)
+        return LinearLatent(left * torch.linspace(LARGEST_GAIN, SMALLEST_GAIN, dim).double() @ right, device)
 
     if not 1 <= dim <= signal_dim:
         raise ValueError(f"a latent has 1 to {signal_dim} dimensions, those of the signal, got dim={dim}")
@@ -79,6 +82,7 @@ def gaussian_latent(dim=3, signal_dim=5):
         load=load,
         is_latent=True,
         closed_form=True,
+        signal_range=LARGEST_GAIN,
     )
 
 

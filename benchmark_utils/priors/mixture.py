@@ -193,7 +193,9 @@ def gaussian_mixture(dim=8, seed=0):
 
     if dim < 2 or dim % 2:
         raise ValueError(f"the Gaussian mixture needs an even dimension, got dim={dim}")
-    return PriorSpec(family="mixture", signal_shape=(dim,), load=load, closed_form=True)
+    # if all the weight is on a mean at the edge of the grid
+    signal_range = 257**0.5
+    return PriorSpec(family="mixture", signal_shape=(dim,), load=load, closed_form=True, signal_range=signal_range)
 
 
 def gaussian(dim=3, correlation=0.0):

@@ -42,6 +42,7 @@ class Pipeline(Weights):
     checkpoint: bool = False
 
     shipped = closed_form = False
+    signal_range = 1.0
     weights = property(lambda self: self)
     is_latent = property(lambda self: len(self.networks) == 2)
     family = property(lambda self: "ffhq_latent" if self.is_latent else "ffhq")
@@ -64,6 +65,9 @@ class Pipeline(Weights):
 
     def paths(self):
         return [path for part in self.networks for path in self.weight_files(part)[1]]
+
+    def named_paths(self):
+        return [self.folder]
 
     def prepare(self):
         if not is_folder(self.name) and not self.sources()[0].exists():

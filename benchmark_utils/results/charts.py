@@ -11,17 +11,18 @@ COST_AXES = {
     "NFE + VJP": ("denoiser evaluations + backward passes per sample", ("nfe", "vjp")),
     "seconds": ("seconds per image", ("seconds_per_image",)),
 }
-FRONT_LABEL = "Pareto front (NFE > 0, no oracle)"
+FRONT_LABEL = "Pareto front (NFE > 0, no oracle, none that diverged)"
 
 
 class Point(NamedTuple):
     """A solver in the plane of cost and quality; ``on_front``: no other is at once as good and as cheap.
 
-    Oracles are not on the front, nor are solvers that never call the denoiser: silence, filters, exact posteriors and
-    supervised networks would leave no sampler there.
+    Oracles and solvers that diverged, which ``label`` marks, are not on the front, nor are solvers that never call the
+    denoiser: silence, filters, exact posteriors and supervised networks would leave no sampler there.
     """
 
     solver: str
+    label: str
     cost: float
     quality: scores.Score
     on_front: bool
@@ -50,24 +51,24 @@ def tradeoff(df, task, axis):
     direction = scores.metric(first).direction
     measured = {solver: row for solver, row in summary.items() if first in row and not np.isnan(row[first].mean)}
     cost = {solver: sum(row[name].mean for name in COST_AXES[axis][1]) for solver, row in measured.items()}
-    informed, best_so_far, points = scores.oracles(rows), -np.inf, []
+    left_out, best_so_far, points = scores.out_of_competition(rows), -np.inf, []
     for solver in sorted(measured, key=lambda s: (cost[s], -direction * measured[s][first].mean)):
         quality = measured[solver][first]
-        competes = measured[solver]["nfe"].mean > 0 and solver not in informed
+        competes = measured[solver]["nfe"].mean > 0 and solver not in left_out
         on_front = competes and direction * quality.mean > best_so_far
         if competes:
             best_so_far = max(best_so_far, direction * quality.mean)
-        points.append(Point(solver, cost[solver], quality, on_front))
+        points.append(Point(solver, scores.solver_label(rows, solver), cost[solver], quality, on_front))
     return points
 
 
 def box_values(df, task):
-    """``{solver: headline of each image}``, best mean first."""
+    """``[(solver, its label, headline of each image)]``, best mean first."""
     rows = scores.rows_of(df, task)
     name = scores.headline(rows)
     values = scores.per_image(rows, [name]).iloc[:, 0].dropna()
     order = [solver for solver in scores.ranking(scores.scores(rows), name) if solver in values.index.levels[0]]
-    return {solver: values[solver].to_numpy() for solver in order}
+    return [(solver, scores.solver_label(rows, solver), values[solver].to_numpy()) for solver in order]
 
 
 def box_label(df, task):

@@ -9,7 +9,16 @@ import yaml
 from benchmark_utils.files.paths import asset
 from benchmark_utils.metrics import STEMS
 from benchmark_utils.provenance import ROOT
-from benchmark_utils.results.scores import Score, headline, interval_note, origin_note, ranking, rows_of, scores_and_fid
+from benchmark_utils.results.scores import (
+    Score,
+    headline,
+    interval_note,
+    origin_note,
+    ranking,
+    rows_of,
+    scores_and_fid,
+    solver_label,
+)
 from benchmark_utils.results.tables import MISSING, Cell, Table, define, heading, note_table, score_cell
 from benchmark_utils.runs.cells import requested_cells, task_label
 
@@ -108,7 +117,7 @@ def paper_comparison(df, task):
             combined = np.hypot(np.maximum(theirs.half_width, MGDM_ROUNDING), ours.half_width)
             difference = (ours.mean - theirs.mean) / combined
             shown = Cell(MISSING) if np.isnan(difference) else Cell(f"{difference:+.2f}", difference)
-            cells = [Cell(solver), Cell(heading(ours_name)), Cell(_published_text(theirs))]
+            cells = [Cell(solver_label(rows, solver)), Cell(heading(ours_name)), Cell(_published_text(theirs))]
             body.append([*cells, score_cell(summary[solver], ours_name), shown, Cell(str(ours.n), ours.n)])
     in_paper = {method.split("[")[0] for method in methods.values()}
     others = [solver for solver in summary if solver not in methods and solver.split("[")[0] in in_paper]

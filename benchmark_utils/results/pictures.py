@@ -184,13 +184,14 @@ def pictures(df, task, view="reconstructions"):
         named = [(f"{name}: truth", truths[i]), ("observation", observations[i])]
         for solver, cell in cells.items():
             score = by_solver[solver][f"objective_{shown}"].iloc[row]
-            text = f"{solver}: {score_label(rows, shown)} {score:.{scores.count_decimals(score)}f}"
+            label = scores.solver_label(rows, solver)
+            text = f"{label}: {score_label(rows, shown)} {score:.{scores.count_decimals(score)}f}"
             picture = cell["sample"][i]
             if view == "error":
-                text, picture = f"{solver}: mean {errors[solver].mean():.3f}", heat(errors[solver], AT_WHITE)
+                text, picture = f"{label}: mean {errors[solver].mean():.3f}", heat(errors[solver], AT_WHITE)
             elif view == "spread":
                 spread = cell["spread"][i] / 255
-                text, picture = f"{solver}: mean {spread.mean():.3f}", heat(spread, AT_WHITE)
+                text, picture = f"{label}: mean {spread.mean():.3f}", heat(spread, AT_WHITE)
             named.append((text, picture))
         window = zoom_window(sum(errors.values())) if view == "zoom" else None
         grid += [_picture(text, array, height, width, reduction, window) for text, array in named]

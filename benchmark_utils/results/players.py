@@ -51,7 +51,7 @@ def task_html(df, task):
         score = "" if name == "truth" else track[name][f"objective_{first}"]
         measured = "" if name == "truth" else f"{score:.{scores.count_decimals(score)}f}"
         cells_html = "".join(f"<td>{player(stem, gain)}</td>" for stem in stems)
-        body.append(f"<tr><td>{html.escape(name)}</td><td>{measured}</td>{cells_html}</tr>")
+        body.append(f"<tr><td>{html.escape(scores.solver_label(rows, name))}</td><td>{measured}</td>{cells_html}</tr>")
     label = html.escape(pictures.score_label(rows, first))
     file = html.escape(next(iter(track.values()))["objective_file"])
     seconds = truth.shape[1] / SAMPLE_RATE

@@ -112,7 +112,7 @@ def tradeoff_chart(df, task, axis):
         number = solvers.index(point.solver)
         style = {"color": f"C{number % 10}", "marker": "osD^vP*X"[number // 10 % 8]}
         half_width = np.nan_to_num(point.quality.half_width)
-        score = f"{point.solver}: {point.quality}"
+        score = f"{point.label}: {point.quality}"
         axes.errorbar(x, point.quality.mean, half_width, linestyle="", capsize=3, label=score, **style)
     front = [point for point in points if point.on_front]
     if front:
@@ -130,13 +130,15 @@ def tradeoff_chart(df, task, axis):
 
 def box_chart(df, task):
     """Quartiles, whiskers to 1.5 quartile ranges and outliers of the headline over images."""
-    values = charts.box_values(df, task)
+    drawn = charts.box_values(df, task)
     solvers = list(df["solver_name"].unique())
     figure, axes = _figure(right=0.98, bottom=0.3)
-    boxes = axes.boxplot(values.values(), patch_artist=True, medianprops={"color": "black"}, flierprops={"ms": 2})
-    for solver, patch in zip(values, boxes["boxes"], strict=True):
+    boxes = axes.boxplot(
+        [values for *_, values in drawn], patch_artist=True, medianprops={"color": "black"}, flierprops={"ms": 2}
+    )
+    for (solver, *_), patch in zip(drawn, boxes["boxes"], strict=True):
         patch.set(facecolor=f"C{solvers.index(solver) % 10}", alpha=0.6)
-    axes.set_xticks(range(1, len(values) + 1), list(values), rotation=60, ha="right", fontsize=8)
+    axes.set_xticks(range(1, len(drawn) + 1), [label for _, label, _ in drawn], rotation=60, ha="right", fontsize=8)
     axes.grid(axis="y", alpha=0.3)
     axes.set_ylabel(charts.box_label(df, task))
     return svg_image(figure)

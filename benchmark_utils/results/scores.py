@@ -17,6 +17,7 @@ from benchmark_utils.metrics import METRICS, Metric, mean_and_ci
 from benchmark_utils.runs.cells import task_label
 
 COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
+NO_SCORES = ("objective_image", "objective_diverged")
 N_RESAMPLES = 2000
 
 
@@ -87,7 +88,7 @@ def rows_of(df, task):
 def metrics_of(rows):
     """Names of the numeric scores that these rows have, in the order of the objective."""
     columns = [c for c in rows.columns if c.startswith("objective_") and is_numeric_dtype(rows[c])]
-    return [c.removeprefix("objective_") for c in columns if rows[c].notna().any() and c != "objective_image"]
+    return [c.removeprefix("objective_") for c in columns if rows[c].notna().any() and c not in NO_SCORES]
 
 
 def metric(name):
@@ -103,6 +104,30 @@ def headline(rows):
 def oracles(rows):
     """Solvers whose samples are made with the truth, as the objective marked them: they do not compete."""
     return sorted(rows["solver_name"][rows["objective_oracle"].notna()].unique()) if "objective_oracle" in rows else []
+
+
+@once_per_frame
+def diverged(rows):
+    """``{solver: share of its draws}`` that left the range of the signals: these solvers do not compete either."""
+    if "objective_diverged" not in rows:
+        return {}
+    share = rows.groupby("solver_name", sort=False)["objective_diverged"].mean()
+    return share[share > 0].to_dict()
+
+
+def solver_label(rows, solver):
+    """A solver's name, with a mark if it diverged."""
+    return f"{solver} (diverged)" if solver in diverged(rows) else solver
+
+
+def out_of_competition(rows):
+    """Oracles and solvers that diverged."""
+    return {*oracles(rows), *diverged(rows)}
+
+
+def ranked(rows):
+    """Solvers that compete and have a headline score."""
+    return set(_headline_table(rows)) - out_of_competition(rows)
 
 
 def _unit_columns(rows):
@@ -184,8 +209,7 @@ def interval_note(rows, summary):
     """What the numbers behind ± are."""
     n_repetitions, found = rows["idx_rep"].nunique(), set(counts(summary).values())
     n = found.pop() if len(found) == 1 else "n"
-    task = rows["objective_task"].iloc[0]
-    units = {"mixture": "problems", "gaussian": "problems", "separation": "tracks"}.get(task, "images")
+    unit = rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
     averaged = f", after averaging {n_repetitions} repetitions of each" if n_repetitions > 1 else ""
     fewer = {}
     for solver, n_images in counts(summary).items():
@@ -193,10 +217,11 @@ def interval_note(rows, summary):
             if score.n < n_images:
                 fewer.setdefault(metric(name).label, set()).add(score.n)
     without = "".join(f"; {label}: over the {min(n_with)} with a value" for label, n_with in fewer.items())
-    return f"mean ± 1.96 sd / √n (95 % confidence) over {n} {units}{averaged}{without}"
+    return f"mean ± 1.96 sd / √n (95 % confidence) over {n} {unit}{averaged}{without}"
 
 
 FACTS = {
+    "benchmark": "objective_benchmark_version",
     "torch": "objective_torch",
     "diffusers": "objective_diffusers",
     "deepinv": "objective_deepinv",
@@ -226,7 +251,8 @@ def facts(rows):
 def origin_note(rows):
     """Versions, device and weights of rows as one line, digests shortened."""
     found = facts(rows)
-    shown = [f"{name} {found[name]}" for name in ("torch", "diffusers", "deepinv", "numpy") if name in found]
+    versions = ("benchmark", "torch", "diffusers", "deepinv", "numpy")
+    shown = [f"{name} {found[name]}" for name in versions if name in found]
     shown += [f"{name}: {found[name]}" for name in ("device", "processor", "commit", "weights") if name in found]
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", "; ".join(shown))
 
@@ -239,11 +265,10 @@ def comparisons(df):
     """``{label: (tasks, solvers)}``: sets of solvers with the tasks that all of them ran, the largest first.
 
     The solvers that ran the most tasks, and more and more of the others: each step that costs a task is one entry.
-    Oracles are left out; one placeholder where no other solver has a score.
+    A solver has not run a task on which it does not compete; one placeholder where none competes.
     """
-    ran = {task: set(_headline_table(rows_of(df, task))) for task in tasks(df)}
-    informed = oracles(df)
-    solvers = [solver for solver in df["solver_name"].unique() if solver not in informed]
+    ran = {task: ranked(rows_of(df, task)) for task in tasks(df)}
+    solvers = [solver for solver in df["solver_name"].unique() if any(solver in found for found in ran.values())]
     n_tasks = {solver: sum(solver in found for found in ran.values()) for solver in solvers}
     by_coverage = sorted(solvers, key=lambda solver: -n_tasks[solver])
     found = {}

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark_utils.metrics import DIVERGED
 from benchmark_utils.results import scores
 from benchmark_utils.runs.cells import (
     command_line_request,
+    diverged_cells,
     missing_among_rows,
     missing_cells,
     output_folder,
@@ -65,22 +67,28 @@ def _cost_cell(row, name):
 
 
 def _numbered(rows, summary, name):
-    """(number, solver) from best to worst by one score, after the oracles, which have number 0."""
+    """(number, solver) from best to worst by one score: first oracles, numbered 0; last those that diverged."""
     informed, order = scores.oracles(rows), scores.ranking(summary, name)
-    competing = [solver for solver in order if solver not in informed]
-    return [*((0, solver) for solver in order if solver in informed), *enumerate(competing, 1)]
+    others = sorted((solver for solver in order if solver not in informed), key=scores.diverged(rows).__contains__)
+    return [*((0, solver) for solver in order if solver in informed), *enumerate(others, 1)]
 
 
-def _oracle_notes(rows):
+def _notes_on_competition(rows):
     informed = ", ".join(scores.oracles(rows))
-    return [f"number 0: no competitors, they see the truth: {informed}"] if informed else []
+    notes = [f"number 0: no competitors, they see the truth: {informed}"] if informed else []
+    if shares := scores.diverged(rows):
+        found = ", ".join(f"{solver} ({share:.1%} of its draws)" for solver, share in shares.items())
+        notes.append(f"last, no competitors: {found} diverged, {DIVERGED} times outside the range of the signals")
+    return notes
 
 
 def _best(rows, summary, name):
-    """The best score of a column, None where no direction is better or nobody but oracles is measured."""
-    direction, informed = scores.metric(name).direction, scores.oracles(rows)
-    found = [row[name] for solver, row in summary.items() if name in row and solver not in informed]
-    return max(found, key=lambda score: direction * score.mean) if direction and found else None
+    """``{solver: the best score of a column}`` of those who compete; none where no direction is better."""
+    direction, left_out = scores.metric(name).direction, scores.out_of_competition(rows)
+    found = {solver: row[name] for solver, row in summary.items() if name in row and solver not in left_out}
+    if not (direction and found):
+        return {}
+    return dict.fromkeys(found, max(found.values(), key=lambda score: direction * score.mean))
 
 
 def define(names):
@@ -113,14 +121,14 @@ def leaderboard(df, task):
     body = []
     for number, solver in _numbered(rows, summary, first):
         row = summary[solver]
-        cells = [Cell(str(number), number), Cell(solver)]
-        cells += [score_cell(row, name, best[name] if number else None) for name in quality]
+        cells = [Cell(str(number), number), Cell(scores.solver_label(rows, solver))]
+        cells += [score_cell(row, name, best[name].get(solver)) for name in quality]
         cells += [_cost_cell(row, name) for name in costs]
         body.append([*cells, Cell(str(n_images[solver]), n_images[solver])] if unequal else cells)
     notes = [
         f"{scores.interval_note(rows, summary)}; sorted by {scores.metric(first).label}, best in bold; "
         "↑ higher is better, ↓ lower; costs without an arrow",
-        *_oracle_notes(rows),
+        *_notes_on_competition(rows),
     ]
     columns = ["#", "solver", *map(heading, quality), *_labels(costs), *(["n"] if unequal else [])]
     return Table(task, notes, define([*quality, *costs]), columns, body, scores.origin_note(rows))
@@ -134,11 +142,14 @@ def overall(df, compared):
         if solver in scores.oracles(df):
             notes.append(f"not ranked: {solver}, sees the truth")
         elif solver not in solvers:
-            lacking = [task for task in chosen if solver not in scores.scores(scores.rows_of(df, task))]
-            notes.append(f"not ranked: {solver}, no score on {', '.join(lacking)}")
+            rows = {task: scores.rows_of(df, task) for task in chosen}
+            lacking = [task for task in chosen if solver not in scores.ranked(rows[task])]
+            named = (f"{task} (diverged)" if solver in scores.diverged(rows[task]) else task for task in lacking)
+            notes.append(f"not ranked: {solver}, no score on {', '.join(named)}")
     for task in scores.tasks(df):
         if task not in chosen:
-            lacking = [solver for solver in solvers if solver not in scores.scores(scores.rows_of(df, task))]
+            rows = scores.rows_of(df, task)
+            lacking = [scores.solver_label(rows, solver) for solver in solvers if solver not in scores.ranked(rows)]
             notes.append(f"not compared: {task}, no score of {', '.join(lacking)}")
     if len(solvers) < 2:
         return note_table(compared, "; ".join(["a rank needs two solvers on the same task", *notes]))
@@ -188,22 +199,23 @@ def missing(df, config=None, outputs=None):
             "of every solver on every dataset that the results name; solvers and datasets without any row do not show"
         )
     groups = {}
-    for cell in found:
-        key = (cell.skipped, cell.solver, task_label(cell.dataset, cell.objective), cell.reason)
+    for cell in [*diverged_cells(df), *found]:
+        key = (cell.status, cell.solver, task_label(cell.dataset, cell.objective), cell.reason)
         groups[key] = groups.get(key, 0) + 1
     if not groups:
         return note_table("missing cells", f"no cell is missing, {asked}")
     body = []
-    for number, ((skipped, solver, task, reason), n) in enumerate(sorted(groups.items()), 1):
-        status = Cell("skipped" if skipped else "missing", best=not skipped)
-        cells = [Cell(str(number), number), Cell(solver), Cell(task), status, Cell(str(n), n), Cell(reason)]
-        body.append(cells)
+    for number, ((status, solver, task, reason), n) in enumerate(sorted(groups.items()), 1):
+        shown = Cell(status, best=status != "skipped")
+        body.append([Cell(str(number), number), Cell(solver), Cell(task), shown, Cell(str(n), n), Cell(reason)])
     definitions = {
+        "diverged": "it has rows, which do not compete",
         "missing": "asked for and not finished: a rerun of the same command computes only these",
         "skipped": "the solver cannot do the task, or the data are not there",
         "cells": "image ranges and repetitions",
     }
-    return Table("missing cells", [f"cells without a row, {asked}"], definitions, MISSING_COLUMNS, body)
+    note = f"cells without a row, {asked}, and those with draws that diverged"
+    return Table("missing cells", [note], definitions, MISSING_COLUMNS, body)
 
 
 def _tasks_with(df, names):
@@ -227,14 +239,14 @@ def samples(df, task):
     best = {name: _best(rows, summary, name) for name in shown}
     body = []
     for number, solver in _numbered(rows, summary, shown[0]):
-        cells = [score_cell(summary[solver], name, best[name] if number else None) for name in shown]
-        body.append([Cell(str(number), number), Cell(solver), *cells])
+        cells = [score_cell(summary[solver], name, best[name].get(solver)) for name in shown]
+        body.append([Cell(str(number), number), Cell(scores.solver_label(rows, solver)), *cells])
     drawn = rows["p_obj_n_samples"].dropna().unique() if "p_obj_n_samples" in rows else []
     per_image = f"; {', '.join(f'{n:.0f}' for n in drawn)} samples per image" if len(drawn) else ""
     notes = [
         f'{scores.interval_note(rows, summary)}{per_image}; a score without "best" or "mean" is of a single sample'
     ]
-    notes += _oracle_notes(rows)
+    notes += _notes_on_competition(rows)
     return Table(task, notes, define(shown), ["#", "solver", *map(heading, shown)], body, scores.origin_note(rows))
 
 
@@ -261,11 +273,11 @@ def exactness(df, task):
     for number, solver in order:
         row = summary[solver]
         cells = [*(score_cell(row, name) for name in shown), *(_cost_cell(row, name) for name in costs)]
-        body.append([Cell(str(number), number), Cell(solver), *cells])
+        body.append([Cell(str(number), number), Cell(scores.solver_label(rows, solver)), *cells])
     notes = [
         f"{scores.interval_note(rows, summary)}; first row: what as many exact draws reach, their own Monte-Carlo error"
     ]
-    notes += _oracle_notes(rows)
+    notes += _notes_on_competition(rows)
     definitions = define([*shown, *(f"{name}_floor" for name in floors), *costs])
     return Table(
         task, notes, definitions, ["#", "solver", *map(heading, shown), *_labels(costs)], body, scores.origin_note(rows)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from benchmark_utils.provenance import ROOT
 from benchmark_utils.results import scores, tables
-from benchmark_utils.runs.cells import missing_cells
+from benchmark_utils.runs.cells import diverged_cells, missing_cells
 
 
 def rich_table(table):
@@ -60,11 +60,10 @@ def print_results(path, config):
     console = Console()
     df = read_results(path)
     print_tables(df, console)
-    cells = missing_cells(df, config, path.parent) if config else []
-    for cell in sorted(cells, key=lambda cell: not cell.skipped):
-        shown = Text(f"skipped: {cell}") if cell.skipped else Text(f"missing: {cell}", style="bold red")
-        console.print(shown, soft_wrap=True)
+    notes = [*(missing_cells(df, config, path.parent) if config else []), *diverged_cells(df)]
+    for note in notes:
+        console.print(Text(str(note), style="" if note.status == "skipped" else "bold red"), soft_wrap=True)
     page = path.with_name(f"{Benchmark(ROOT).name}_{path.stem}.html")
     if page.exists():
         console.print(Text(f"page: {page.resolve()}"), soft_wrap=True)
-    return 1 if any(not cell.skipped for cell in cells) else 0
+    return 1 if any(note.status == "missing" for note in notes) else 0

@@ -12,6 +12,7 @@ from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.utils.run_context import RunContext
 
 from benchmark_utils.attempts import describe, last_attempt
+from benchmark_utils.metrics import DIVERGED
 from benchmark_utils.provenance import ROOT
 
 # dataset parameters that only choose which images, tracks or random problems are run: not part of a task
@@ -33,25 +34,26 @@ def output_folder():
     return _benchmark().get_output_folder()
 
 
-class Missing(NamedTuple):
-    """A cell without a row; ``skipped`` if benchopt leaves it out on purpose."""
+class CellNote(NamedTuple):
+    """What is to be said of a cell; ``status``: without a row it is missing, or skipped on purpose; or it diverged."""
 
     dataset: str
     objective: str
     solver: str
     repetition: int
     reason: str
-    skipped: bool
+    status: str
 
     def __str__(self):
         where = f"{self.solver} on {self.dataset}, {self.objective}"
-        return f"{where}{f', repetition {self.repetition}' if self.repetition else ''}: {self.reason}"
+        return f"{self.status}: {where}{f', repetition {self.repetition}' if self.repetition else ''}: {self.reason}"
 
 
 def _instances(classes):
-    """(instance, None) for each combination of parameters, (name, reason) where a package is missing."""
-    for instance, installed in _list_parametrized_classes(*classes):
-        yield instance, None if installed else "not installed: a package that it imports is missing"
+    """(instance, None) for each combination of parameters, (name, reason) of a file that cannot be imported."""
+    for chosen in classes:
+        for instance, imported in _list_parametrized_classes(chosen):
+            yield instance, None if imported else f"not imported: {describe(chosen[0]._exc)}"
 
 
 def requested_cells(config):
@@ -84,7 +86,7 @@ def skip_reason(dataset, objective, solver, repetition, has_data=False):
 
 
 def _find_missing(df, outputs, asked):
-    """A :class:`Missing` per cell of ``asked`` without a row.
+    """A :class:`CellNote` per cell of ``asked`` without a row.
 
     ``asked`` gives (cell by names, what is wrong with it or None, function that returns why it is skipped or None).
     Whether a solver can do a task is asked once, not for every shard and repetition.
@@ -102,12 +104,26 @@ def _find_missing(df, outputs, asked):
             except Exception as error:  # of this dataset alone: the next shard of its task may be whole
                 attempt = f"{NO_ROW}; asking here whether it is skipped gave {describe(error)}"
         reason = attempt or reasons[key]
-        found.append(Missing(*cell, reason or NO_ROW, not attempt and reason is not None))
-    return found
+        found.append(CellNote(*cell, reason or NO_ROW, "missing" if attempt or reason is None else "skipped"))
+    return sorted(found, key=lambda note: note.status == "missing")
+
+
+def diverged_cells(df):
+    """A :class:`CellNote` per cell that drew samples far outside the range of the signals."""
+    if "objective_diverged" not in df:
+        return []
+    shares = df.groupby(CELL, sort=False)["objective_diverged"].mean()
+    return [
+        CellNote(*cell, f"{share:.1%} of its draws are {DIVERGED} times outside the range of the signals", "diverged")
+        for cell, share in shares[shares > 0].items()
+    ]
 
 
 def missing_cells(df, config, outputs):
-    """The cells of a run config without a row, each a :class:`Missing`; ``outputs`` is the folder of the results."""
+    """A :class:`CellNote` per cell of a run config without a row, the missing ones last.
+
+    ``outputs`` is the folder of the results.
+    """
     asked = (
         ((*map(str, instances), repetition), problem, functools.partial(skip_reason, *instances, repetition))
         for *instances, repetition, problem in requested_cells(config)

@@ -3,7 +3,7 @@
 ``python -m benchmark_utils run`` takes the arguments that follow ``benchopt run .`` and does the same, but
 
 * a run that breaks off (Ctrl-C, a killed worker) still ends with a result file and a page of the finished cells;
-* the cells without rows are listed with the reason;
+* the cells without rows are listed with the reason, and those whose samples diverged;
 * it exits with 1 if a requested cell has no rows, unless ``--allow-failures`` is given: ``benchopt run`` exits with 0
   as long as one cell succeeds. Cells that a solver or the objective skips with a reason are no failure, but a run
   in which every cell was skipped is;
@@ -27,7 +27,7 @@ from benchopt.results import read_results
 from benchopt.results.files_utils import uniquify_fname
 
 from benchmark_utils.attempts import record_failure
-from benchmark_utils.runs.cells import CELL, command_line_request, missing_cells, requested_cells
+from benchmark_utils.runs.cells import CELL, command_line_request, diverged_cells, missing_cells, requested_cells
 
 INTERRUPTED = 130  # exit code, as shells have it
 
@@ -103,15 +103,14 @@ def survive_dead_jobs():
 
 
 def account(arguments, request, path):
-    """Collect what is finished if the run broke off; list the missing cells and return how many of them failed."""
+    """Collect what is finished if the run broke off; list cells to note, and return how many are missing."""
     if not path.exists():
         with contextlib.suppress(SystemExit):  # benchopt's word for: no cell is finished
             benchopt_run.main([*arguments, "--collect"], prog_name="run", standalone_mode=False)
     rows = read_results(path) if path.exists() else pd.DataFrame(columns=CELL)
-    missing = missing_cells(rows, request, path.parent)
-    for cell in sorted(missing, key=lambda cell: not cell.skipped):
-        print("skipped:" if cell.skipped else "missing:", cell)
-    return sum(not cell.skipped for cell in missing)
+    notes = [*missing_cells(rows, request, path.parent), *diverged_cells(rows)]
+    print(*notes, sep="\n", end="\n" if notes else "")
+    return sum(note.status == "missing" for note in notes)
 
 
 def run_and_account(arguments, request, path, backend, allow_failures):
