@@ -13,6 +13,10 @@ from benchopt import BaseDataset
 from benchmark_utils.files.images import fetch_ffhq, find_ffhq, find_imagenet, stack_images
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import blur as blurs
+from benchmark_utils.operators import compressed_sensing as projections
+from benchmark_utils.operators import mri as imaging
+from benchmark_utils.operators import single_pixel as patterns
+from benchmark_utils.operators import tomography as beams
 from benchmark_utils.operators.colorization import Colorization
 from benchmark_utils.operators.denoising import denoising
 from benchmark_utils.operators.dense_svd import DenseSVD
@@ -48,6 +52,11 @@ class ImageTask:
         return self.options | {"noise_std": [self.noise_std]} | counts
 
 
+def with_strength(name, strength, default):
+    """A task's name: the strength, a number at its end, is left out where it is the default."""
+    return name if strength == default else f"{name}{strength:g}"
+
+
 TASKS = {
     "inpainting": ImageTask(
         lambda shape, images, mask, hidden=None: inpainting(mask, shape, images, hidden),
@@ -77,6 +86,28 @@ TASKS = {
     "hdr": ImageTask(lambda shape, _: HDR(), lambda: "hdr"),
     "denoising": ImageTask(lambda shape, _: denoising(shape), lambda: "denoising", noise_std=0.3, counts=True),
     "colorization": ImageTask(lambda shape, _: Colorization(shape), lambda: "colorization"),
+    "ct": ImageTask(
+        lambda shape, _, angles=beams.ANGLES: beams.tomography(angles, shape),
+        lambda angles=beams.ANGLES: with_strength("ct", angles, beams.ANGLES),
+        {"angles": [None]},
+    ),
+    "mri": ImageTask(
+        lambda shape, _, acceleration=imaging.ACCELERATION: imaging.mri(acceleration, shape),
+        lambda acceleration=imaging.ACCELERATION: with_strength("mri", acceleration, imaging.ACCELERATION),
+        {"acceleration": [None]},
+    ),
+    "single_pixel": ImageTask(
+        lambda shape, _, fraction=patterns.FRACTION: patterns.single_pixel(fraction, shape),
+        lambda fraction=patterns.FRACTION: with_strength("single_pixel", 100 * fraction, 100 * patterns.FRACTION),
+        {"fraction": [None]},
+    ),
+    "compressed_sensing": ImageTask(
+        lambda shape, _, fraction=projections.FRACTION: projections.compressed_sensing(fraction, shape),
+        lambda fraction=projections.FRACTION: with_strength(
+            "compressed_sensing", 100 * fraction, 100 * projections.FRACTION
+        ),
+        {"fraction": [None]},
+    ),
 }
 
 

@@ -21,6 +21,10 @@ TASKS = {  # dataset: its parameter, and the values
     "denoising": (None, [None]),
     "colorization": (None, [None]),
     "jpeg": ("codec", ["soft"]),
+    "ct": ("angles", [10]),
+    "mri": (None, [None]),
+    "single_pixel": (None, [None]),
+    "compressed_sensing": ("fraction", [0.02]),
 }
 CASES = [(name, parameter, value) for name, (parameter, values) in TASKS.items() for value in values]
 PRIORS = ["faces64", "faces64_latent"]
