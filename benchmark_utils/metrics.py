@@ -136,7 +136,9 @@ def data_consistency_score(draws: Tensor, truth: Tensor) -> Tensor:
 
 
 METRICS = {
-    "lpips": Metric("LPIPS", -1, "AlexNet, on [-1, 1] after clamping", lpips_score),
+    "lpips": Metric(
+        "LPIPS", -1, "AlexNet, on [-1, 1] after clamping, a grey image repeated in three channels", lpips_score
+    ),
     "psnr": Metric("PSNR", 1, "dB, on [0, 1] after clamping, peak 1", psnr_score),
     "ssim": Metric("SSIM", 1, "Gaussian window 11x11, sigma 1.5, on [0, 1] after clamping", ssim_score),
     "data_misfit": Metric(

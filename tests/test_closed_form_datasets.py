@@ -99,6 +99,14 @@ def test_same_seed_same_problem():
     assert a.problem.noise.std != other.problem.noise.std
 
 
+def test_noise_std_of_the_mixture_changes_nothing_but_the_size_of_the_noise():
+    drawn, given = objective_of(GaussianMixture, seed=3), objective_of(GaussianMixture, seed=3, noise_std=0.01)
+    assert given.problem.noise.std == 0.01 != drawn.problem.noise.std
+    assert torch.equal(given.x_true, drawn.x_true)
+    standard = [o.problem.residual(o.x_true) / o.problem.noise.std for o in (given, drawn)]
+    torch.testing.assert_close(*standard, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("Dataset", [GaussianMixture, Gaussian])
 def test_the_seed_of_the_run_changes_only_the_noise_of_y(Dataset):
     first, second = (objective_of(Dataset, run_seed=run_seed) for run_seed in (0, 1))

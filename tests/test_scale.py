@@ -99,7 +99,7 @@ def slurm(tmp_path_factory):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing: apt-get install --no-install-recommends slurm-wlm munge")
     folder = tmp_path_factory.mktemp("slurm")
-    script = ROOT / "scripts" / "local_slurm.sh"
+    script = ROOT / "tests" / "local_slurm.sh"
     started = subprocess.run([script, "start", folder], capture_output=True, text=True)
     if started.returncode:
         pytest.skip(f"SLURM does not start on this machine: {started.stderr}")
