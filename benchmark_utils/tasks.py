@@ -38,8 +38,8 @@ class ImageTask:
     ``operator(shape, images, **options)`` returns the Physics for images (C, H, W) with the image numbers ``images``.
     ``name(**options)`` is the task's name; a number at its end is the strength, so that PRESETS may name ``sr4`` or all
     strengths, ``sr*``. ``options`` are parameters of the dataset with their values; one that is None is not passed.
-    ``noise_std`` and ``n_samples`` (draws of each image) are defaults; ``counts`` allows photon counts as noise, ``rgb``
-    needs three channels. ``names`` is for :func:`parse_task`: it maps a name without its strength to a function of the
+    ``noise_std`` and ``n_samples`` (draws of each image) are defaults; ``counts`` allows photon counts, ``rgb`` needs
+    three channels. ``names`` is for :func:`parse_task`: it maps a name without its strength to a function of the
     strength that returns the options; a task that leaves it out is read by its name in ``TASKS``.
     """
 
