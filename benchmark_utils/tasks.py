@@ -35,13 +35,12 @@ from benchmark_utils.rng import stream_seed
 class ImageTask:
     """How images become measurements.
 
-    ``operator(shape, images, **options)`` is the Physics of images (3, H, W) with these numbers, ``name(**options)``
-    the task's name, whose strength, a number at its end, stands for ``*`` in a group of PRESETS (``sr*``). ``options``
-    are parameters of the dataset with their values; one that is None is left to the operator. ``noise_std`` and
-    ``n_samples``, the draws of an image, are defaults; ``counts`` says that photon counts may replace the noise,
-    ``rgb`` that images need three channels.
-    ``names`` maps the names that :func:`parse_task` reads, without strength, to functions of the strength that return
-    the options; a task without them has its name in ``TASKS`` and no strength.
+    ``operator(shape, images, **options)`` returns the Physics for images (C, H, W) with the image numbers ``images``.
+    ``name(**options)`` is the task's name; a number at its end is the strength, so that PRESETS may name ``sr4`` or all
+    strengths, ``sr*``. ``options`` are parameters of the dataset with their values; one that is None is not passed.
+    ``noise_std`` and ``n_samples`` (draws of each image) are defaults; ``counts`` allows photon counts, ``rgb`` needs
+    three channels. ``names`` is for :func:`parse_task`: it maps a name without its strength to a function of the
+    strength that returns the options; a task that leaves it out is read by its name in ``TASKS``.
     """
 
     operator: Callable
