@@ -147,10 +147,10 @@ def test_sitcom_converged_ends_at_least_squares():
 
 
 def test_sitcom_as_shipped_stops_short_of_least_squares():
-    # 20 Adam steps of 0.01 cannot travel far: values of the first run, with 2000 draws
+    # 19 Adam steps of 0.01 cannot travel far: measured with 2000 draws
     samples = draw(solver("sitcom"), *fingerprint_problem(), 2000)[0]
-    assert torch.allclose(samples.mean(0), torch.tensor([0.67, 0.78, 0.0], dtype=torch.float64), atol=0.08)
-    assert torch.allclose(samples.var(0), torch.tensor([0.157, 0.286, 0.402], dtype=torch.float64), rtol=0.2)
+    assert torch.allclose(samples.mean(0), torch.tensor([0.648, 0.748, 0.0], dtype=torch.float64), atol=0.06)
+    assert torch.allclose(samples.var(0), torch.tensor([0.169, 0.297, 0.402], dtype=torch.float64), rtol=0.15)
 
 
 def test_sitcom_stops_every_row_at_the_noise_level():

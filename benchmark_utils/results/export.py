@@ -70,10 +70,11 @@ def export(path, folder):
             if row["idx_rep"]:
                 place = place / f"repetition{row['idx_rep']}"
             values = {c.removeprefix("objective_"): row[c] for c in columns if row[c] == row[c] and row[c] is not None}
+            values = {"source": values.pop("file")} | {c: row[c] for c in CELL} | values
             for name, content in (audio_of(stored) if is_audio else pictures_of(stored, i)).items():
                 target = place / f"{name}.{'wav' if is_audio else 'png'}"
                 write_atomically(target, lambda partial, content=content: write(partial, content))
-                origin.append({"file": str(target.relative_to(folder)), "shows": name} | values)
+                origin.append({"file": target.relative_to(folder).as_posix(), "shows": name} | values)
     if not origin:
         sys.exit(f"{path} has no pictures and no audio to export")
     report = {"results": path.name, "run": scores.facts(df), "files": origin}
