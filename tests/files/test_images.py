@@ -16,7 +16,7 @@ from benchmark_utils.files import images
 from benchmark_utils.files.paths import ASSETS, user_files_state
 from datasets.ffhq_hdr import Dataset
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def picture(width, height, seed=0):
