@@ -2,10 +2,12 @@
 
 Data contract: what a dataset returns
 -------------------------------------
-x_true : tensor (n, *signal), values in [-1, 1] for images
+x_true : tensor (n, *signal), values in [-1, 1] for images; or instead of it
+y : tensor (n, *measurement), measurements whose truth nobody has, hidden entries of a mask with any values: the rows
+    have no score that needs the truth, so ``metrics`` name none
 operator : deepinv.physics.Physics acting on (n, *signal); if it has a method ``measure``, that one makes the data
     and ``A`` is the forward map of the likelihood (JPEG); if it has ``picture(y, noise)``, that one is shown
-noise : noise model (``benchmark_utils.problem``)
+noise : noise model (``benchmark_utils.noise``)
 task : str, any name; with the prior's family it selects the solvers' presets
 prior : Prior handle (``benchmark_utils.priors``), nothing loaded
 metrics : names from ``benchmark_utils.metrics.METRICS``, headline first
@@ -50,7 +52,7 @@ from benchmark_utils.metrics import (
     psnr_score,
     sliced_wasserstein,
 )
-from benchmark_utils.problem import InverseProblem, capabilities, count_observed
+from benchmark_utils.problem import InverseProblem, capabilities, cast, count_observed
 from benchmark_utils.provenance import fingerprint
 from benchmark_utils.rng import RNG, stream_seed
 from benchmark_utils.stored import inception, store
@@ -61,7 +63,7 @@ class Objective(RecordsAttempts, BaseObjective):
 
     ``n_samples`` draws per image (the dataset's number unless given), ``batch_size`` rows at a time (what fits
     unless given); ``fid=True`` keeps Inception features of the images and of their first draws, which the page
-    makes FIDs of.
+    makes FIDs of. ``keep=all`` stores every draw of every image for the page and for ``export``, not of four images.
     ``precision`` (float32 unless given, tf32, bfloat16) and ``compile=True`` say how every solver's networks run;
     closed-form priors have none and are skipped.
     """
@@ -70,7 +72,14 @@ class Objective(RecordsAttempts, BaseObjective):
     url = "https://github.com/benchopt/benchmark_diffusion_posterior"
     min_benchopt_version = "1.10"
     sampling_strategy = "run_once"
-    parameters = {"n_samples": [None], "batch_size": [None], "fid": [None], "precision": [None], "compile": [None]}
+    parameters = {
+        "n_samples": [None],
+        "batch_size": [None],
+        "fid": [None],
+        "precision": [None],
+        "compile": [None],
+        "keep": [None],
+    }
     requirements = [
         "pip::torch",
         "pip::torchvision",
@@ -84,13 +93,19 @@ class Objective(RecordsAttempts, BaseObjective):
     test_config = {"dataset": {"name": "ffhq_inpainting"}}
     _state = None  # what the data depend on, for the cache key: benchopt's copies do not know the dataset
 
-    def skip(self, missing=None, metrics=(), prior=None, operator=None, **_):
+    @classmethod
+    def get_all_parameter_values(cls, name):
+        return "all" if name == "keep" else None  # the word itself is the value
+
+    def skip(self, missing=None, metrics=(), prior=None, operator=None, y=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
         if missing is None and (self.precision not in (None, "float32") or self.compile) and prior.closed_form:
             missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):
             missing = f"tf32 would reach the convolutions of {type(operator).__name__} too; use float32 or bfloat16"
+        if missing is None and self.fid and y is not None:
+            missing = "fid=True compares samples with their truths, which measurements alone do not have"
         if missing is None and self.fid and len(prior.signal_shape) == 3:
             try:
                 inception()  # before the hours of sampling
@@ -99,15 +114,31 @@ class Objective(RecordsAttempts, BaseObjective):
         return missing is not None, missing
 
     def set_data(
-        self, x_true, operator, noise, task, prior, metrics, images, files, n_samples, groups=None, unit="images"
+        self,
+        operator,
+        noise,
+        task,
+        prior,
+        metrics,
+        images,
+        files,
+        n_samples,
+        x_true=None,
+        y=None,
+        groups=None,
+        unit="images",
     ):
+        if self.keep not in (None, "all"):
+            raise ValueError(f"the objective's keep must be all, or left out, got {self.keep!r}")
+        if (x_true is None) == (y is None):
+            raise ValueError(f"{self._dataset} must return either x_true or y")
         for name in ("n_samples", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"the objective's {name} must be 1 or more, got {value}")
         self.groups = groups or [[i] for i in range(len(images))]
         for name, group in zip(files, self.groups, strict=True):
-            if not x_true[group].isfinite().all():
+            if not (y if x_true is None else x_true)[group].isfinite().all():
                 raise ValueError(f"{name} of {self._dataset} has values that are no finite numbers: mend the data")
         self.x_true, self.metrics, self.files, self.unit = x_true, metrics, files, unit
         self.prior = replace(prior, precision=self.precision or "float32", compile=bool(self.compile))
@@ -115,18 +146,22 @@ class Objective(RecordsAttempts, BaseObjective):
         self._state = fingerprint(getattr(self._dataset, "_module_filename", None)) | {"named": named}
         self.seed = self.get_seed(use_repetition=True)
         self.draws_per_image = self.n_samples or n_samples
-        operator = operator.double()
-        stream = RNG(self.seed, "measurement", task, images, dtype=torch.float64)
-        with torch.no_grad():
-            measure = getattr(operator, "measure", operator.A)
-            y = noise.sample(measure(x_true.double()), stream)
+        operator = cast(operator, torch.float64)
+        y = self._measure(operator, noise, task, images) if y is None else y.double()
         if not y.isfinite().all():
             raise ValueError(f"the operator of {task} gives values that are no finite numbers: mend it")
         if isinstance(operator, Inpainting):
             y = y * (operator.mask != 0)  # hidden pixels carry no noise
-        found = capabilities(operator, noise, prior)
+        found = capabilities(operator, noise, prior) | ({"truth"} if x_true is not None else set())
         m = count_observed(operator, y)
         self.problem = InverseProblem(operator, noise, y, task, m, tuple(images), capabilities=found)
+
+    def _measure(self, operator, noise, task, images):
+        """The measurement y of x_true, (n, *measurement)."""
+        stream = RNG(self.seed, "measurement", task, images, dtype=torch.float64)
+        measure = getattr(operator, "measure", operator.A)
+        with torch.no_grad():
+            return noise.sample(measure(self.x_true.double()), stream)
 
     def get_objective(self):
         return {
@@ -145,7 +180,7 @@ class Objective(RecordsAttempts, BaseObjective):
         rows = []
         for i, group in enumerate(self.groups):
             draws = join(samples[group])
-            scores = self._image_scores(i, draws, join(self.x_true[group]))
+            scores = self._image_scores(i, draws, None if self.x_true is None else join(self.x_true[group]))
             if posterior is not None:
                 mean, trace_cov = join(posterior.mean[group]), posterior.trace_cov[group].sum()
                 scores |= exactness(draws.to(mean), mean, trace_cov)
@@ -190,7 +225,9 @@ class Objective(RecordsAttempts, BaseObjective):
         values = {}
         for name in self.metrics:
             if name == "data_misfit":
-                values[name] = self.problem.rows([i], len(draws)).misfit(draws.double())
+                parts = zip(self.groups[i], draws.double().chunk(len(self.groups[i]), -1), strict=True)
+                misfits = [self.problem.rows([row], len(draws)).misfit(part) for row, part in parts]
+                values[name] = sum(misfits) / len(misfits)
             elif METRICS[name].score is not None:
                 values[name] = METRICS[name].score(draws, truth)
         row = {name: float(value.mean()) for name, value in values.items()}
@@ -198,25 +235,27 @@ class Objective(RecordsAttempts, BaseObjective):
             row["lpips_best"] = float(values["lpips"].min())
         if len(draws) > 1 and "psnr" in values:
             row["psnr_mean"] = float(psnr_score(draws.mean(0, keepdim=True), truth))
+        if len(draws) > 1 and ("psnr" in values or truth is None):
             row["spread"] = float(draws.std(0).square().mean().sqrt())
         if len(draws) > 1 and "si_sdri_all" in values:
             row["si_sdri_mean"] = float(METRICS["si_sdri_all"].score(draws.mean(0, keepdim=True), truth))
         return row
 
     def save_final_results(self, samples, oracle=None, **_):
-        """For the page: truth, observation, first sample and spread of the first images, and stems as audio."""
-        stored = store(self.problem, self.x_true, self._informed(samples, oracle), self.groups, self.fid)
+        """For the page and for ``export``: pictures of the first images, or of all, and stems as audio."""
+        samples = self._informed(samples, oracle)
+        stored = store(self.problem, self.x_true, samples, self.groups, self.fid, self.keep == "all")
         forget_attempt(self)
         return stored
 
     def get_one_result(self):
         return {
-            "samples": torch.zeros_like(self.x_true)[:, None].expand(-1, self.draws_per_image, *self.x_true.shape[1:]),
+            "samples": torch.zeros(len(self.problem.images), self.draws_per_image, *self.prior.signal_shape),
             "nfe": 0.0,
             "vjp": 0.0,
             "seconds_per_image": 0.0,
             "peak_memory_gb": float("nan"),
-            "ess": [float("nan")] * len(self.x_true),
+            "ess": [float("nan")] * len(self.problem.images),
             "provenance": {},
         }
 

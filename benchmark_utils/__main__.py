@@ -1,4 +1,4 @@
-"""Run cells, and read what a run found: ``python -m benchmark_utils run | table | report | listen``.
+"""Run cells, and read what a run found: ``python -m benchmark_utils run | table | report | listen | export``.
 
 table and report take the run's config with ``--expect``: they name its cells without a row, and table exits with 1 if
 one of them was not skipped for a reason.
@@ -16,6 +16,7 @@ RESULTS_COMMANDS = {
     "table": "print the tables of a run",
     "report": "write outputs/<run>_report.html: tables, charts and pictures in one file that needs no network",
     "listen": "write outputs/<run>_listen.html: separated stems to hear",
+    "export": "write every stored sample, mean and spread as PNG or WAV, with a JSON that says where each comes from",
 }
 
 
@@ -24,7 +25,7 @@ def parse(arguments):
     summary, more = __doc__.split("\n\n")
     how = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = argparse.ArgumentParser("python -m benchmark_utils", description=summary, epilog=more, **how)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run | table | report | listen")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run | table | report | listen | export")
     of_run = "Every other argument is one of benchopt run, see benchopt run --help."
     running = "run cells as benchopt run does, and account for every one"
     command = commands.add_parser("run", help=running, description=run.__doc__, epilog=of_run, **how)
@@ -32,7 +33,9 @@ def parse(arguments):
     for name, text in RESULTS_COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, **how)
         command.add_argument("results", type=Path, help="results of a run, outputs/<run>.parquet")
-        if name != "listen":
+        if name == "export":
+            command.add_argument("folder", type=Path, help="folder to write to")
+        elif name != "listen":
             command.add_argument("--expect", type=Path, metavar="CONFIG", help="run config: name its missing cells")
     options, rest = parser.parse_known_args(arguments)
     command = commands.choices[options.command]
@@ -68,6 +71,10 @@ def main(arguments=None):
         from benchmark_utils.results.report import write_report
 
         return write_report(options.results, config)
+    if options.command == "export":
+        from benchmark_utils.results.export import export
+
+        return export(options.results, options.folder)
     from benchmark_utils.results.players import listen_to  # soundfile is of no use elsewhere
 
     return listen_to(options.results)

@@ -136,7 +136,9 @@ def data_consistency_score(draws: Tensor, truth: Tensor) -> Tensor:
 
 
 METRICS = {
-    "lpips": Metric("LPIPS", -1, "AlexNet, on [-1, 1] after clamping", lpips_score),
+    "lpips": Metric(
+        "LPIPS", -1, "AlexNet, on [-1, 1] after clamping, a grey image repeated in three channels", lpips_score
+    ),
     "psnr": Metric("PSNR", 1, "dB, on [0, 1] after clamping, peak 1", psnr_score),
     "ssim": Metric("SSIM", 1, "Gaussian window 11x11, sigma 1.5, on [0, 1] after clamping", ssim_score),
     "data_misfit": Metric(
@@ -169,7 +171,7 @@ METRICS = {
     "sliced_wasserstein_floor": Metric("floor of sliced W1", -1, "the same between two sets of exact draws"),
     "mode_tv": Metric("mode TV", -1, "half the sum over components of |mean over draws of p(k | x) - p(k | y)|"),
     "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P its covariance"),
-    "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n): what n exact draws reach"),
+    "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n), the root mean square over n exact draws"),
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
     "diverged": Metric("diverged", 0, f"share of draws with a value {DIVERGED} times outside the range of the signals"),
     "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),

@@ -18,7 +18,7 @@ class NoiseModel(Protocol):
     def log_likelihood(self, y: Tensor, clean: Tensor) -> Tensor:
         """``log p(y | clean)`` up to a constant, summed over each row: (n,)."""
 
-    def misfit(self, y: Tensor, clean: Tensor, n_observed: int) -> Tensor:
+    def misfit(self, y: Tensor, clean: Tensor, n_observed: int | Tensor) -> Tensor:
         """Squared distance of ``y`` from ``clean`` in units of the noise, per row: about 1 at the truth."""
 
 
@@ -40,7 +40,7 @@ class GaussianNoise:
         """``log p(y | clean)`` up to a constant, summed over each row: (n,)."""
         return -(y - clean).square().flatten(1).sum(1) / (2 * self.std**2)
 
-    def misfit(self, y: Tensor, clean: Tensor, n_observed: int) -> Tensor:
+    def misfit(self, y: Tensor, clean: Tensor, n_observed: int | Tensor) -> Tensor:
         """``||y - clean||^2 / (n_observed std^2)`` per row: about 1 at the truth."""
         return (y - clean).square().flatten(1).sum(1) / (n_observed * self.std**2)
 
@@ -95,7 +95,33 @@ class PoissonNoise:
         k, mu = self.counts(y), self.intensity(clean)
         return (torch.xlogy(k, mu) - mu - torch.lgamma(k + 1)).flatten(1).sum(1)
 
-    def misfit(self, y: Tensor, clean: Tensor, n_observed: int) -> Tensor:
+    def misfit(self, y: Tensor, clean: Tensor, n_observed: int | Tensor) -> Tensor:
         """``sum (k - mu)^2 / mu / n_observed`` per row: about 1 at the truth."""
         mu = self.intensity(clean)
         return ((self.counts(y) - mu).square() / mu).flatten(1).sum(1) / n_observed
+
+
+def estimate_noise_std(y: Tensor, seen: Tensor | None = None) -> float:
+    """Robust estimate of the standard deviation of white noise in images (n, C, H, W), one for all.
+
+    The median absolute value of the diagonal details of the finest Haar wavelet, ``(a - b - c + d) / 2`` of blocks of
+    2 x 2 pixels, divided by 0.6745 (Donoho and Johnstone 1994, https://doi.org/10.1093/biomet/81.3.425). Of blocks
+    that ``seen`` (broadcast to y) does not show whole, nothing is taken.
+
+    Raises ValueError where there are no such blocks, or if their details are mostly 0.
+    """
+    if y.ndim != 4 or min(y.shape[2:]) < 2:
+        raise ValueError(
+            f"noise_std=estimate is for measurements that are images, these have shape {tuple(y.shape[1:])}: "
+            "give a number"
+        )
+    height, width = (size // 2 * 2 for size in y.shape[2:])
+    blocks = y.double()[..., :height, :width].unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    details = (blocks[..., 0, :, 0] - blocks[..., 0, :, 1] - blocks[..., 1, :, 0] + blocks[..., 1, :, 1]) / 2
+    if seen is not None:
+        shown = seen.expand(y.shape)[..., :height, :width].unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+        details = details[shown.all(dim=5).all(dim=3)]
+    std = float(details.abs().median() / 0.6745) if details.numel() else 0.0
+    if std == 0:
+        raise ValueError("noise_std=estimate finds no noise in the finest details of the measurements: give a number")
+    return std

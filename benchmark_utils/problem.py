@@ -26,6 +26,7 @@ CAPABILITIES = {
     "linear_operator": "of a latent prior: A itself is linear",
     "image": "signals are images (C, H, W)",
     "separation": "signals are stems and A is their sum",
+    "truth": "the true signals are known to the objective, which scores with them",
 }
 
 
@@ -43,8 +44,8 @@ class InverseProblem:
         Hidden entries of a masked measurement are exactly 0.
     task : str
         Any name; with the prior's family it selects a solver's preset.
-    n_observed : int
-        Number of observed scalars of one image.
+    n_observed : int or tensor (n,)
+        Number of observed scalars of an image; one number where it is the same for all.
     images : tuple of int
         Image number of each row.
     n_draws : int
@@ -59,7 +60,7 @@ class InverseProblem:
     noise: NoiseModel
     y: Tensor
     task: str
-    n_observed: int
+    n_observed: int | Tensor
     images: tuple[int, ...]
     n_draws: int = 1
     capabilities: frozenset[str] = frozenset()
@@ -110,7 +111,10 @@ class InverseProblem:
         index = [i for i in index for _ in range(n_draws)]
         operator = self.operator.take(index) if hasattr(self.operator, "take") else self.operator
         images = tuple(self.images[i] for i in index)
-        return replace(self, operator=operator, y=self.y[index], images=images, n_draws=n_draws, pixel=pixel)
+        m = self.n_observed if isinstance(self.n_observed, int) else self.n_observed[index]
+        return replace(
+            self, operator=operator, y=self.y[index], images=images, n_draws=n_draws, n_observed=m, pixel=pixel
+        )
 
     def with_draws(self, n_draws: int) -> "InverseProblem":
         """The same images with ``n_draws`` rows each (a particle method's N)."""
@@ -118,8 +122,9 @@ class InverseProblem:
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> "InverseProblem":
         """The same problem on a device and in a floating-point type."""
-        operator = copy.deepcopy(self.operator).to(device=device, dtype=dtype)
-        return replace(self, operator=operator, y=self.y.to(device=device, dtype=dtype))
+        operator = cast(copy.deepcopy(self.operator), dtype).to(device)
+        m = self.n_observed if isinstance(self.n_observed, int) else self.n_observed.to(device)
+        return replace(self, operator=operator, y=self.y.to(device=device, dtype=dtype), n_observed=m)
 
     def in_latent_space(self, prior: LoadedPrior) -> "InverseProblem":
         """The problem whose unknown is the latent z: ``y = A(decode(z)) + noise``."""
@@ -138,6 +143,20 @@ class Decoded(Physics):
 
     def take(self, index: list[int]) -> "Decoded":
         return Decoded(self.operator.take(index), self.prior) if hasattr(self.operator, "take") else self
+
+
+def cast(operator: Physics, dtype: torch.dtype) -> Physics:
+    """An operator with its real tensors in a real type, and its complex ones in the complex type of that precision.
+
+    ``Module.to(dtype)`` would drop the imaginary parts.
+    """
+
+    def cast_tensor(tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            return tensor.to(dtype.to_complex())
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return operator._apply(cast_tensor)
 
 
 def group_of(task: str) -> str:
@@ -181,26 +200,31 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
 def has_svd(operator: DecomposablePhysics, signal_shape: tuple[int, ...]) -> bool:
     """Whether a deepinv SVD has a square orthonormal ``V``, checked on a random vector, and values of 0 or more.
 
-    Solvers take what is not above 0 for the null space, which the negative values of a mask are not.
+    Solvers take what is not above 0 for the null space, which the negative values of a mask are not. An operator
+    whose V does not take signals of this shape has no SVD of them.
     """
     if operator.mask.is_complex() or (operator.mask < 0).any():
         return False
     operator = copy.deepcopy(operator).double()
     n_rows = max(1, operator.mask.shape[0] if operator.mask.ndim > len(signal_shape) else 1)
     x = torch.randn(n_rows, *signal_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    spectrum = operator.V_adjoint(x)
-    same_norm = torch.allclose(spectrum.abs().square().sum(), x.square().sum(), rtol=1e-8)
-    return not spectrum.is_complex() and same_norm and torch.allclose(operator.V(spectrum), x, atol=1e-8)
+    try:
+        spectrum = operator.V_adjoint(x)
+        back = operator.V(spectrum)
+    except (RuntimeError, ValueError, IndexError):  # what torch and deepinv raise for a tensor of another shape
+        return False
+    if spectrum.is_complex() or spectrum.numel() != x.numel() or back.shape != x.shape:
+        return False
+    same_norm = torch.allclose(spectrum.square().sum(), x.square().sum(), rtol=1e-8)
+    return same_norm and torch.allclose(back, x, atol=1e-8)
 
 
-def count_observed(operator: Physics, y: Tensor) -> int:
-    """Number of observed scalars of one image: the entries that a mask hides, where it is 0, do not count.
+def count_observed(operator: Physics, y: Tensor) -> int | Tensor:
+    """Number of observed scalars of an image: the entries that a mask hides, where it is 0, do not count.
 
-    Raises ValueError if the images of a mask do not all have the same number.
+    One number, or (n,) where the masks of the images differ in it.
     """
     if not isinstance(operator, Inpainting):
         return y[0].numel()
     counts = (operator.mask != 0).expand(y.shape).flatten(1).sum(1)
-    if (counts != counts[0]).any():
-        raise ValueError(f"every image needs the same number of observed values, got {counts.tolist()}")
-    return int(counts[0])
+    return counts if (counts != counts[0]).any() else int(counts[0])

@@ -17,27 +17,36 @@ PICTURE_HEIGHT, PICTURE_FRAMES = 128, 256
 LOWEST, DYNAMIC_RANGE = 40.0, 80.0  # Hz and dB of the spectrograms
 
 
-def store(problem, x_true, samples, groups, fid):
-    """What is stored of samples (n, D, *signal): of images the first pictures, of stems the first track; else None.
+def store(problem, x_true, samples, groups, fid, keep_all=False):
+    """What is kept of samples (n, D, *signal): pictures of the first images, or audio of the first track, or None.
 
-    ``groups`` are the rows of each track; with ``fid``, Inception features of all truths and first draws are added.
+    ``x_true`` may be None. ``groups`` are the rows of each track; with ``fid``, Inception features of all truths and
+    first draws are added; with ``keep_all``, all draws of all images.
     """
     if "separation" in problem.capabilities:
-        return store_audio(*(torch.cat(list(x[groups[0]]), -1) for x in (x_true, samples[:, 0])))
+        signals = problem.y, x_true, samples[:, 0]
+        return store_audio(*(None if x is None else torch.cat(list(x[groups[0]]), -1) for x in signals))
     if "image" in problem.capabilities:
-        return store_pictures(problem, x_true, samples, fid)
+        return store_pictures(problem, x_true, samples, fid, keep_all)
     return None
 
 
-def store_pictures(problem, x_true, samples, fid):
-    """uint8 arrays: truth, observation and first draw (k, H, W, C) of the first images, and the spread (k, H, W)."""
+def store_pictures(problem, x_true, samples, fid, keep_all):
+    """uint8 arrays of the first images: observation, first draw, truth if it is known, (k, H, W, C).
+
+    Of several draws also their mean, and the spread (k, H, W). ``draws`` (k, D, H, W, C), all or the first few, are
+    there with ``keep_all`` and without a truth.
+    """
+    n = len(samples) if keep_all else N_PICTURES
     show = getattr(problem.operator, "picture", lambda y, noise: y)
-    observation = show(problem.y[:N_PICTURES], problem.noise)
-    pictures = {"truth": x_true, "observation": observation, "sample": samples[:, 0]}
-    stored = {name: to_uint8(batch[:N_PICTURES]) for name, batch in pictures.items()}
+    pictures = {"truth": x_true, "observation": show(problem.y[:n], problem.noise), "sample": samples[:, 0]}
+    stored = {name: to_uint8(batch[:n]) for name, batch in pictures.items() if batch is not None}
     if samples.shape[1] > 1:
-        spread = samples[:N_PICTURES].float().std(1).mean(1)  # of a value in [-1, 1]: at most about 1
+        spread = samples[:n].float().std(1).mean(1)  # of a value in [-1, 1]: at most about 1
         stored["spread"] = (255 * spread.clamp(0, 1)).round().byte().cpu().numpy()
+        stored["mean"] = to_uint8(samples[:n].float().mean(1))
+        if keep_all or x_true is None:
+            stored["draws"] = np.stack([to_uint8(draws[: None if keep_all else N_PICTURES]) for draws in samples[:n]])
     if fid:
         stored |= {f"{name}_features": inception_features(to_uint8(pictures[name])) for name in ("truth", "sample")}
     return stored
@@ -72,20 +81,24 @@ def inception_features(images):
         return torch.cat([inception()(batch) for batch in batches]).half().numpy()
 
 
-def store_audio(truth, sample):
-    """Spectrograms and audio of the stems (4, length) of a track, at most 12 seconds."""
-    truth, sample = (stems[:, :AUDIO_LENGTH].double() for stems in (truth, sample))
-    mixture = truth.sum(0, keepdim=True)
+def store_audio(mixture, truth, sample):
+    """Spectrograms and audio of a mixture (1, length) and the stems (4, length) of a track, at most 12 seconds.
+
+    Without a truth the mixture's audio is stored, which is else the sum of the true stems.
+    """
+    mixture, sample = mixture[:, :AUDIO_LENGTH].double(), sample[:, :AUDIO_LENGTH].double()
     window = torch.hann_window(WINDOW, dtype=torch.float64)
     loudest = torch.stft(mixture, WINDOW, window=window, pad_mode="constant", return_complex=True).abs().max() ** 2
-    return {
-        "truth": spectrograms(truth, loudest),
-        "observation": spectrograms(mixture.expand_as(truth), loudest),
+    stored = {
+        "observation": spectrograms(mixture.expand_as(sample), loudest),
         "sample": spectrograms(sample, loudest),
         "stems": STEMS,
-        "truth_audio": encode(truth),
         "sample_audio": encode(sample),
     }
+    if truth is None:
+        return stored | {"mixture_audio": encode(mixture)}
+    truth = truth[:, :AUDIO_LENGTH].double()
+    return stored | {"truth": spectrograms(truth, loudest), "truth_audio": encode(truth)}
 
 
 def spectrograms(signals, loudest):
@@ -102,7 +115,7 @@ def spectrograms(signals, loudest):
 
 
 def encode(stems):
-    """Stems (4, length), clamped to [-1, 1], as the bytes of a FLAC file."""
+    """Signals (k, length), clamped to [-1, 1], as the bytes of a FLAC file."""
     import soundfile  # only audio needs it
 
     buffer = io.BytesIO()

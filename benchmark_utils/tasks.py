@@ -4,6 +4,8 @@ A dataset of images is a row of the table and a set of images. One's own task ne
 an :class:`ImageTask` of its own, under any name.
 """
 
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +15,10 @@ from benchopt import BaseDataset
 from benchmark_utils.files.images import fetch_ffhq, find_ffhq, find_imagenet, stack_images
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import blur as blurs
+from benchmark_utils.operators import compressed_sensing as projections
+from benchmark_utils.operators import mri as imaging
+from benchmark_utils.operators import single_pixel as patterns
+from benchmark_utils.operators import tomography as beams
 from benchmark_utils.operators.colorization import Colorization
 from benchmark_utils.operators.denoising import denoising
 from benchmark_utils.operators.dense_svd import DenseSVD
@@ -29,10 +35,12 @@ from benchmark_utils.rng import stream_seed
 class ImageTask:
     """How images become measurements.
 
-    ``operator(shape, images, **options)`` is the Physics of images (3, H, W) with these numbers, ``name(**options)``
-    the task's name, whose strength, a number at its end, stands for ``*`` in a group of PRESETS (``sr*``). ``options``
-    are parameters of the dataset with their values; one that is None is left to the operator. ``noise_std`` and
-    ``n_samples``, the draws of an image, are defaults; ``counts`` says that photon counts may replace the noise.
+    ``operator(shape, images, **options)`` returns the Physics for images (C, H, W) with the image numbers ``images``.
+    ``name(**options)`` is the task's name; a number at its end is the strength, so that PRESETS may name ``sr4`` or all
+    strengths, ``sr*``. ``options`` are parameters of the dataset with their values; one that is None is not passed.
+    ``noise_std`` and ``n_samples`` (draws of each image) are defaults; ``counts`` allows photon counts, ``rgb`` needs
+    three channels. ``names`` is for :func:`parse_task`: it maps a name without its strength to a function of the
+    strength that returns the options; a task that leaves it out is read by its name in ``TASKS``.
     """
 
     operator: Callable
@@ -41,6 +49,8 @@ class ImageTask:
     noise_std: float = 0.05
     n_samples: int = 1
     counts: bool = False
+    rgb: bool = False
+    names: dict = field(default_factory=dict)
 
     @property
     def parameters(self):
@@ -48,17 +58,28 @@ class ImageTask:
         return self.options | {"noise_std": [self.noise_std]} | counts
 
 
+def with_strength(name, strength, default):
+    """A task's name: the strength, a number at its end, is left out where it is the default."""
+    return name if strength == default else f"{name}{strength:g}"
+
+
 TASKS = {
     "inpainting": ImageTask(
         lambda shape, images, mask, hidden=None: inpainting(mask, shape, images, hidden),
         lambda mask, hidden=HIDDEN: mask if hidden == HIDDEN else f"{mask}{100 * hidden:g}",
         {"mask": ["box", "half"], "hidden": [None]},
+        names={
+            "box": lambda: {"mask": "box"},
+            "half": lambda: {"mask": "half"},
+            "random": lambda percent=100 * HIDDEN: {"mask": "random", "hidden": percent / 100},
+        },
     ),
     "super_resolution": ImageTask(
         lambda shape, _, factor, kind: super_resolution(kind, factor, shape),
         lambda factor, kind: f"sr{factor:g}",
         {"factor": [4, 16], "kind": ["average"]},
         counts=True,
+        names={"sr": lambda factor: {"factor": factor, "kind": "average"}},
     ),
     "deblurring": ImageTask(
         lambda shape, images, blur, blur_std=None: blurs.blur(blur, shape, images, blur_std),
@@ -67,28 +88,84 @@ TASKS = {
         ),
         {"blur": ["gaussian", "motion"], "blur_std": [None]},
         counts=True,
+        names={
+            "gaussian_blur": lambda std=blurs.BLUR_STD: {"blur": "gaussian", "blur_std": std},
+            "motion_blur": lambda: {"blur": "motion"},
+            "nonlinear_blur": lambda: {"blur": "nonlinear"},
+        },
     ),
     "jpeg": ImageTask(
         lambda shape, _, codec, quality=QUALITY: jpeg(quality, codec),
         lambda codec, quality=QUALITY: f"jpeg{quality:g}",
         {"codec": ["real"], "quality": [None]},
+        rgb=True,
+        names={"jpeg": lambda quality=QUALITY: {"codec": "real", "quality": quality}},
     ),
     "phase_retrieval": ImageTask(lambda shape, _: PhaseRetrieval(), lambda: "phase_retrieval", n_samples=4),
     "hdr": ImageTask(lambda shape, _: HDR(), lambda: "hdr"),
     "denoising": ImageTask(lambda shape, _: denoising(shape), lambda: "denoising", noise_std=0.3, counts=True),
-    "colorization": ImageTask(lambda shape, _: Colorization(shape), lambda: "colorization"),
+    "colorization": ImageTask(lambda shape, _: Colorization(shape), lambda: "colorization", rgb=True),
+    "ct": ImageTask(
+        lambda shape, _, angles=beams.ANGLES: beams.tomography(angles, shape),
+        lambda angles=beams.ANGLES: with_strength("ct", angles, beams.ANGLES),
+        {"angles": [None]},
+        names={"ct": lambda angles=beams.ANGLES: {"angles": angles}},
+    ),
+    "mri": ImageTask(
+        lambda shape, _, acceleration=imaging.ACCELERATION: imaging.mri(acceleration, shape),
+        lambda acceleration=imaging.ACCELERATION: with_strength("mri", acceleration, imaging.ACCELERATION),
+        {"acceleration": [None]},
+        names={"mri": lambda acceleration=imaging.ACCELERATION: {"acceleration": acceleration}},
+    ),
+    "single_pixel": ImageTask(
+        lambda shape, _, fraction=patterns.FRACTION: patterns.single_pixel(fraction, shape),
+        lambda fraction=patterns.FRACTION: with_strength("single_pixel", 100 * fraction, 100 * patterns.FRACTION),
+        {"fraction": [None]},
+        names={"single_pixel": lambda percent=100 * patterns.FRACTION: {"fraction": percent / 100}},
+    ),
+    "compressed_sensing": ImageTask(
+        lambda shape, _, fraction=projections.FRACTION: projections.compressed_sensing(fraction, shape),
+        lambda fraction=projections.FRACTION: with_strength(
+            "compressed_sensing", 100 * fraction, 100 * projections.FRACTION
+        ),
+        {"fraction": [None]},
+        names={"compressed_sensing": lambda percent=100 * projections.FRACTION: {"fraction": percent / 100}},
+    ),
 }
 
 
+def parse_task(text):
+    """The :class:`ImageTask` and the options that a task's name says: ``sr4``, ``jpeg10``, ``random55``, ``half``.
+
+    Raises ValueError, listing the names, for another one, and for a strength that is missing or that it has not.
+    """
+    known = {
+        name: (task, inspect.signature(read), read)
+        for key, task in TASKS.items()
+        for name, read in (task.names or {key: lambda: {}}).items()
+    }
+    name, strength = re.fullmatch(r"(.*?)(\d+\.?\d*)?", str(text), re.DOTALL).groups()
+    numbers = [] if strength is None else [float(strength) if float(strength) % 1 else int(float(strength))]
+    if name in known:
+        task, signature, read = known[name]
+        n_needed = sum(strength.default is strength.empty for strength in signature.parameters.values())
+        if n_needed <= len(numbers) <= len(signature.parameters):
+            return task, read(*numbers)
+    names = ", ".join(
+        name + "".join(f"<{s}>" for s in signature.parameters) for name, (_, signature, _) in known.items()
+    )
+    raise ValueError(f"unknown task {text!r}; known: {names}")
+
+
 class ImageDataset(BaseDataset):
-    """Images ``first`` to ``first + n_images - 1`` of a set, of which a ``task`` shows a part."""
+    """Images ``first`` to ``first + n_images - 1`` of a set, measured as the class attribute ``task`` says."""
 
     def find(self, prior):
-        """Paths of the images, and the function of a path and a size that makes them the prior's size."""
+        """Paths of the images, and a function ``(path, size) -> image`` that reads one in the prior's size."""
         raise NotImplementedError
 
     def fetch(self, prior):
-        """Download the images, if there is where from."""
+        """Download the images, where a subclass knows an address."""
 
     def prepare(self):
         """Fetch the prior's weights and the images, and check that they are there; ``benchopt prepare``."""

@@ -1,7 +1,8 @@
 import torch
 from benchopt import BaseDataset
 
-from benchmark_utils.files.slakh import number_range, read_tracks
+from benchmark_utils.files.paths import files_state, own_path
+from benchmark_utils.files.slakh import number_range, read_mixtures, read_tracks
 from benchmark_utils.metrics import STEMS
 from benchmark_utils.noise import NoNoise
 from benchmark_utils.operators.stem_sum import StemSum
@@ -21,13 +22,15 @@ class Dataset(BaseDataset):
     ``tracks`` is ``excerpt`` (shipped, 12 s of Track02098), a number or a quoted range (``tracks='1876-2100'``) of
     the user's tracks, or ``prior``: draws from a closed-form prior. A track is cut into chunks of ``chunk_length``
     samples at 22.05 kHz, the rest is dropped; ``chunks`` is a number or a range of them, None for all. The chunks
-    are separated one by one and scored together. The noise levels of the schedule end at ``sigma_max``. A chunk
-    takes 8 MB, so the whole test part needs several runs.
+    are separated one by one and scored together. ``mixture`` is a sound file of your own instead, or a folder of them,
+    whose stems nobody has: its channels are averaged, and scores that need the stems are left out. The noise levels of
+    the schedule end at ``sigma_max``. A chunk takes 8 MB, so the whole test part needs several runs.
     """
 
     name = "slakh2100"
     parameters = {
         "tracks": ["excerpt"],
+        "mixture": [None],
         "prior": ["slakh_gaussian"],
         "chunk_length": [262_144],
         "chunks": [None],
@@ -41,7 +44,9 @@ class Dataset(BaseDataset):
         prior = audio_prior(self.prior, self.chunk_length, self.sigma_max)
         try:
             prior.weights.require()
-            if self.tracks == "prior":
+            if self.mixture is not None:
+                tracks = read_mixtures(own_path(self.mixture), self.chunk_length, self.chunks)
+            elif self.tracks == "prior":
                 tracks = draw_tracks(prior, self.chunks)
             else:
                 tracks = read_tracks(self.tracks, self.chunk_length, self.chunks)
@@ -49,19 +54,26 @@ class Dataset(BaseDataset):
             return {"missing": str(error)}
         rows = [(number, chunk) for number, _, _, chunks in tracks for chunk in chunks]
         groups = {number: [i for i, row in enumerate(rows) if row[0] == number] for number, *_ in tracks}
+        known = self.mixture is None
         return {
-            "x_true": torch.cat([audio for _, _, audio, _ in tracks]),
+            "x_true" if known else "y": torch.cat([audio for _, _, audio, _ in tracks]),
             "operator": StemSum(),
             "noise": NoNoise(LIKELIHOOD_STD),
             "task": "separation",
             "prior": prior,
-            "metrics": AUDIO_METRICS,
+            "metrics": AUDIO_METRICS if known else ("data_misfit",),
             "images": tuple(1000 * number + chunk for number, chunk in rows),
             "files": tuple(name for _, name, _, _ in tracks),
             "n_samples": 1,
             "groups": tuple(groups.values()),
             "unit": "tracks",
         }
+
+    def _get_state(self):
+        return {"named": [] if self.mixture is None else files_state(own_path(self.mixture))}
+
+    def __setstate__(self, state):
+        pass
 
 
 def draw_tracks(prior, chunks):

@@ -20,7 +20,7 @@ class Solver(PosteriorSampler):
     name = "oracle_mask"
     parameters = {"power": [1]}
     test_config = {"dataset": {"name": "slakh2100"}}
-    needs = {"separation"}
+    needs = {"separation", "truth"}
 
     def sample(self, problem, prior, rng):
         return problem.y.expand(-1, *prior.event_shape)

@@ -34,7 +34,7 @@ class Solver(PosteriorSampler):
             x_t = alpha * mu + std * z
             eps = (x_t - alpha * prior.denoise(x_t, t)) / std
             with torch.enable_grad():
-                data_term = problem.residual(mu).square().sum() / (2 * problem.n_observed)
+                data_term = (problem.residual(mu).square().flatten(1).sum(1) / (2 * problem.n_observed)).sum()
             (gradient,) = torch.autograd.grad(data_term, mu)
             weight = self.grad_term_weight * schedule.sigma(t)
             mu.grad = gradient + weight * (eps - z) / mu[0].numel()

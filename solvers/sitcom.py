@@ -37,7 +37,6 @@ class Solver(PosteriorSampler):
 
     def consistent_estimate(self, problem, prior, x_t, t):
         """The last D(v), (n, *event). Adam is written out, because each row leaves it at its own time."""
-        threshold = (problem.noise.std + 0.001) ** 2 * problem.n_observed
         bound = 1.0 if "image" in problem.capabilities and "latent" not in problem.capabilities else torch.inf
         open_rows = torch.arange(len(x_t), device=x_t.device)
         v, x_hat = x_t.clone(), torch.empty_like(x_t)
@@ -46,10 +45,11 @@ class Solver(PosteriorSampler):
             with torch.enable_grad():
                 v_open = v[open_rows].requires_grad_()
                 x_hat_open = prior.denoise(v_open, t).clamp(-bound, bound)
-                misfit = problem.rows(open_rows.tolist()).residual(x_hat_open).square().flatten(1).sum(1)
+                open_problem = problem.rows(open_rows.tolist())
+                misfit = open_problem.residual(x_hat_open).square().flatten(1).sum(1)
                 loss = misfit.sum() + self.regularisation * (v_open - x_t[open_rows]).square().sum()
             x_hat[open_rows] = x_hat_open.detach()
-            unmet = misfit.detach() > threshold
+            unmet = misfit.detach() > (problem.noise.std + 0.001) ** 2 * open_problem.n_observed
             open_rows = open_rows[unmet]
             if k == self.n_inner or not len(open_rows):
                 return x_hat

@@ -411,6 +411,10 @@ def break_flac(folder):
         (lambda folder: write(folder / "bass.wav", tone(200, 0.3)), "0.2 s longer than bass.wav"),
         (lambda folder: write(folder / "bass.wav", np.stack([tone(200)] * 2, 1)), "bass.wav has 2 channels"),
         (lambda folder: write(folder / "bass.wav", tone(200)[:0]), "bass.wav is empty"),
+        (
+            lambda folder: soundfile.write(folder / "bass.wav", [0.0] * 2205 + [np.nan], 22_050, subtype="FLOAT"),
+            "bass.wav has samples that are no finite numbers, first at 0.100 s",
+        ),
         (lambda folder: write(folder / "bass.wav", tone(200), 16_000), "bass.wav has 16000 samples per second"),
         (lambda folder: (folder / "bass.wav").write_bytes(b"RIFF1234"), "bass.wav cannot be decoded"),
         (break_flac, r"S00.flac (cannot be decoded|is cut off)"),
@@ -463,9 +467,8 @@ def test_missing_files_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("SLAKH_ISDM_PATH", str(tmp_path))
     assert "bass.ckpt" in Dataset.get_instance(prior="slakh_isdm").get_data()["missing"]
     monkeypatch.setattr(slakh_msdm, "VERSIONS", ("0.0.0",))
-    assert (
-        "pip install audio-diffusion-pytorch==0.0.43" in Dataset.get_instance(prior="slakh_msdm").get_data()["missing"]
-    )
+    missing = Dataset.get_instance(prior="slakh_msdm").get_data()["missing"]
+    assert "pip install '.[audio]' -c constraints.txt" in missing
 
 
 # The networks of MSDM

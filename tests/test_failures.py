@@ -241,7 +241,7 @@ def test_a_killed_worker_leaves_the_finished_cells(bench):
 
 @pytest.mark.slow
 def test_dask_repeats_the_cell_of_a_killed_worker(bench):
-    pytest.importorskip("distributed", reason="pip install dask distributed -c constraints.txt")
+    pytest.importorskip("distributed", reason="pip install '.[scale]' -c constraints.txt")
     arguments = ["-s", "small[seconds=[10.0,11.0]]", *TASK, "--no-plot", "--parallel-config", "configs/dask.yml"]
     process = start(bench, *arguments)
     assert wait_for_a_cell(bench, process)

@@ -28,7 +28,9 @@ from solvers.ddrm import Solver as DDRM
 from solvers.dps import Solver as DPS
 from solvers.mgdm import Solver as MGDM
 
-IMAGE_DATASETS = sorted(path.stem for path in Path(ROOT, "datasets").glob("*.py") if path.stem[:4] in ("ffhq", "imag"))
+IMAGE_DATASETS = sorted(
+    path.stem for path in Path(ROOT, "datasets").glob("*.py") if path.stem.startswith(("ffhq_", "imagenet_"))
+)
 SOLVERS = [DPS, MGDM, DDRM]
 SMALL = {"prior": "faces64_mfa", "n_images": 1}
 

@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ FACE_BOX = (40, 60, 216, 236)  # what the thumbnails show of a 256-px image
 HUB = "merkol/ffhq-256"
 HUB_FILE = "data/train-00000-of-00015-991c06ed507bdb85.parquet"  # column image: {bytes, path}; 0.5 GB
 N_HUB_IMAGES = 1000  # the validation part
+FITS = ("refuse", "centre", "pad")
 
 
 def open_image(path):
@@ -80,8 +83,71 @@ def stack_images(paths, size, fit=as_is):
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def to_grey_or_rgb(image, channels):
+    """An image as 8-bit grey (1 channel) or RGB (3), and what that took, None for nothing.
+
+    Transparent parts become white, 16 bits are rounded to 8. Raises ValueError for pixels of unknown range.
+    """
+    mode, target = image.mode, "L" if channels == 1 else "RGB"
+    done = f"{mode} to {target}" if mode != target else None
+    if mode.startswith("I"):
+        values = np.asarray(image).astype(float)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its whole numbers are not of 16 bits")
+        image = Image.fromarray((values / 257).round().astype(np.uint8))
+    elif mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose range is not known")
+    elif image.has_transparency_data:
+        done = f"{mode} over white to {target}"
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert(target), done
+
+
+def to_size(image, size, fit):
+    """An image of (width, height) pixels: as it is, or enlarged or shrunk by Lanczos and cropped or padded with black.
+
+    ``fit`` is ``refuse``, ``centre`` or ``pad``. Raises ValueError for another size where it is ``refuse``.
+    """
+    if image.size == size:
+        return image
+    if fit == "refuse":
+        raise ValueError(
+            f"it is {image.width}x{image.height}, but the prior's images are {size[0]}x{size[1]}: "
+            "choose fit=centre (crop and resize) or fit=pad, or resize it"
+        )
+    return (ImageOps.fit if fit == "centre" else ImageOps.pad)(image, size, Image.Resampling.LANCZOS)
+
+
+def read_pictures(paths, shape, fit, convert):
+    """Any images as (n, *shape) in [-1, 1], ``shape`` being (1 or 3, H, W), upright as their EXIF orientation says.
+
+    Conversions (:func:`to_grey_or_rgb`; of several frames the first is taken) are counted in one warning. Raises
+    ValueError, naming the file, for one that cannot be read or made to fit (:func:`to_size`), or that
+    ``convert=False`` refuses to convert.
+    """
+    channels, height, width = shape
+    pictures, conversions = [], Counter()
+    for path in paths:
+        try:
+            opened = open_image(path)
+            image, done = to_grey_or_rgb(ImageOps.exif_transpose(opened), channels)
+            if getattr(opened, "n_frames", 1) > 1:
+                done = "first of several frames"
+            if done and not convert:
+                raise ValueError(f"convert=False refuses {done}")
+            pictures.append(np.asarray(to_size(image, (width, height), fit)).reshape(height, width, channels))
+        except ValueError as error:
+            raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+        conversions[done] += 1
+    del conversions[None]
+    if conversions:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(conversions.items()))
+        warnings.warn(f"{conversions.total()} of {len(paths)} images were converted: {kinds}", stacklevel=2)
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def select(paths, first, n_images, folder):
-    """Paths first .. first + n_images - 1; raises ValueError if there are not as many."""
+    """Paths number ``first`` to ``first + n_images - 1``; raises ValueError if there are fewer."""
     if first < 0 or n_images < 1 or first + n_images > len(paths):
         raise ValueError(
             f"first={first}, n_images={n_images} asks for images {first}..{first + n_images - 1}, "
@@ -90,8 +156,13 @@ def select(paths, first, n_images, folder):
     return paths[first : first + n_images]
 
 
-def image_files(folder):
-    """Image files in a folder and its subfolders, in the order of their names.
+def natural_key(path):
+    """Orders names by the numbers in them: ``2.png`` before ``10.png``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.name)], path
+
+
+def image_files(folder, formats=FORMATS):
+    """Files of these formats in a folder and its subfolders, in the order of their names.
 
     Links to folders are followed, each folder is read once; names that begin with a dot are left out.
     """
@@ -103,7 +174,7 @@ def image_files(folder):
             continue
         visited.add(real)
         files += [Path(parent, name) for name in names if not name.startswith(".")]
-    found = (path for path in files if path.suffix.lower()[1:] in FORMATS.split())
+    found = (path for path in files if path.suffix.lower()[1:] in formats.split())
     return sorted(found, key=lambda path: (path.name, path))
 
 
@@ -140,8 +211,8 @@ def has_own_folder():
 def fetch_ffhq():
     """Download images 0..999 unless they, or a folder of the user, are there.
 
-    Raises ConnectionError if the download fails and ValueError if the images are not FFHQ's in FFHQ's order, which
-    the shipped thumbnails tell.
+    Raises ConnectionError if the download fails, and ValueError if the images are not FFHQ's in FFHQ's order: they
+    are compared with the shipped thumbnails.
     """
     folder = downloaded_folder()
     if has_own_folder() or folder.is_dir():
@@ -164,8 +235,8 @@ def fetch_ffhq():
 def check_ffhq_order(images, path):
     """Raise ValueError, naming the file, if an image is not the one that its shipped thumbnail shows.
 
-    The mean absolute difference of two of these faces is 33 grey levels or more, that of copies that were compressed
-    (JPEG, quality 75) and resized differently below 3.
+    Two different faces of these have a mean absolute difference of 33 grey levels or more; two copies of one face,
+    compressed (JPEG, quality 75) and resized differently, of less than 3.
     """
     for thumbnail in sorted(THUMBNAILS.glob("*.png")):
         number = int(thumbnail.stem)
@@ -182,10 +253,10 @@ def check_ffhq_order(images, path):
 
 
 def find_ffhq(first, n_images, size, shipped_prior=False):
-    """Paths of FFHQ images, by position in name order, and what makes them size x size.
+    """Paths of FFHQ images, by position in name order, and the function that makes them size x size.
 
-    A prior that is shipped reads the shipped thumbnails, which it was made for. Any other reads the user's images;
-    without a folder of theirs the thumbnails at 64 px, and above what ``benchopt prepare`` fetched.
+    Shipped priors read the shipped thumbnails, which they were made for. Others read the user's folder; without one,
+    the thumbnails at 64 px and the images that ``benchopt prepare`` fetched above 64 px.
     """
     own = has_own_folder()
     if shipped_prior and own:
@@ -210,7 +281,7 @@ def imagenet_names():
 
 
 def find_imagenet(first, n_images, size):
-    """Paths of ImageNet validation images, by position in :func:`imagenet_names`, and what makes them size x size.
+    """Paths of ImageNet validation images, in the order of :func:`imagenet_names`, and what makes them size x size.
 
     A file may have a class suffix (``ILSVRC2012_val_00000001_n01751748.JPEG``) and lie in a subfolder. Raises
     ValueError, with the number found, if some are not there.

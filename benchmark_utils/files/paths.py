@@ -122,6 +122,18 @@ def user_files_state():
     return {name: files_state(user_path(name) or data_home() / name) for name in USER_PATHS}
 
 
+def own_path(text):
+    """The file or folder that a parameter names; raises ValueError, with the quoting of paths, if it does not exist."""
+    path = Path(str(text)).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"{path.absolute()} does not exist. On the command line, a path that begins with a dot, a tilde or a "
+            "digit, or has spaces or accents, needs quotes, as in \"image_folder[path='./photos']\"; one with an "
+            "equals sign needs a run config"
+        )
+    return path
+
+
 def cache_folder():
     """The folder of downloaded and converted files."""
     folder = os.environ.get("BENCHMARK_DIFFUSION_POSTERIOR_CACHE") or "~/.cache/benchmark_diffusion_posterior"

@@ -9,11 +9,13 @@ import soxr
 import torch
 import yaml
 
+from benchmark_utils.files.images import image_files
 from benchmark_utils.files.paths import asset, data_home, how_to_name, user_path
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 
 EXCERPT_TRACK, EXCERPT_FIRST, EXCERPT_LENGTH = 2098, 786_432, 262_144
 LENGTH_TOLERANCE = SAMPLE_RATE // 10  # stems of one track may differ by 0.1 s
+SOUND_FORMATS = "wav flac ogg mp3"
 FOUR_STEMS = ", ".join(f"{stem}.wav" for stem in STEMS)
 
 
@@ -47,8 +49,8 @@ def stem_of(description):
 def rendered_files(folder):
     """``{stem: files}`` of a track in the published layout: ``metadata.yaml`` and ``stems/SYY.flac``.
 
-    ``audio_rendered`` may be false for files that exist, so only a file that is missing although it says true is
-    an error.
+    The metadata say ``audio_rendered: false`` of some files that exist, so a file is looked for in any case. That it is
+    missing is an error only where they say true.
     """
     try:
         metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
@@ -165,3 +167,23 @@ def read_tracks(tracks, length, chunks):
         (number, f"Track{number:05d}", *cut(read(), length, chunks, f"Track{number:05d}"))
         for number, read in audio.items()
     ]
+
+
+def read_mixtures(path, length, chunks):
+    """``[(number, name, chunks (n, 1, length) at 22.05 kHz, their numbers)]`` of a sound file or a folder of them.
+
+    Raises ValueError, naming the file, for one that cannot be decoded, and for a folder without any.
+    """
+    paths = image_files(path, SOUND_FORMATS) if path.is_dir() else [path]
+    if not paths:
+        raise ValueError(f"{path} has no sound files ({SOUND_FORMATS}): name another folder")
+    chunks = None if chunks is None else number_range(chunks, "chunks")
+    found = []
+    for number, file in enumerate(paths):
+        try:
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{file} cannot be decoded: convert it to WAV or FLAC ({error})") from error
+        mono = torch.from_numpy(soxr.resample(samples.mean(1), rate, SAMPLE_RATE, "VHQ"))
+        found.append((number, file.name, *cut(mono[None], length, chunks, file.name)))
+    return found

@@ -18,8 +18,12 @@ VIEWS = {
     "reconstructions": "",
     "error": ": |sample - truth| on [0, 1], mean over colours; black 0, white 0.5 and more",
     "zoom": ": the ninth of the picture where the solvers err most",
+    "draws": ": the first samples one by one",
+    "mean": ": mean over samples",
     "spread": ": standard deviation over samples, on [-1, 1], mean over colours; black 0, white 0.5 and more",
 }
+NEEDS = {"error": "truth", "zoom": "truth", "draws": "draws", "mean": "mean", "spread": "spread"}  # of what is stored
+DRAWS_SHOWN = 4
 AT_WHITE = 0.5
 MAP_LEVELS = 32  # colours of a map: fewer bytes
 ZOOM = 3
@@ -39,12 +43,12 @@ def picture_cells(df):
     if "final_results" not in df:
         return df.iloc[:0]
     cells = df[df["final_results"].notna() & (df["idx_rep"] == df["idx_rep"].min())]
-    # a CSV file holds but a text of them
+    # a CSV file holds them as text only
     cells = cells[np.array([isinstance(value, dict) for value in cells["final_results"]], dtype=bool)]
     chosen = [cells[:0]]
     for task in scores.tasks(cells):
         rows = scores.rows_of(cells, task)
-        # the same images for everyone: the shard that most solvers have
+        # the shard that most solvers have, so that all are shown on the same images
         shard = rows.groupby("dataset_name", sort=False)["solver_name"].nunique().idxmax()
         chosen.append(rows[rows["dataset_name"] == shard].drop_duplicates("solver_name"))
     return pd.concat(chosen)
@@ -70,7 +74,7 @@ def _picture_sizes(cells):
     for task in scores.tasks(cells):
         rows = scores.rows_of(cells, task)
         stored = rows["final_results"].iloc[0]
-        n, height, width = stored["truth"].shape[:3]
+        n, height, width = stored["sample"].shape[:3]
         pixels = (len(rows) + 2) * height * width
         if "stems" in stored:
             of_stems += n * pixels
@@ -110,12 +114,17 @@ def _picture(label, array, height, width, reduction, window=None):
 
 
 def title(df, task, view):
-    """The task and what a view shows, or why there is no spread."""
+    """The task and what a view shows, or why it shows nothing."""
     if task == NO_PICTURES or read_stored(df, task, view):
         return task + VIEWS[view]
-    if any("stems" in cell for cell in read_stored(df, task).values()):
-        return f"{task}: no spread, which is stored of images only"
-    return f'{task}: no spread, since each image has one sample; draw several with -o "*[n_samples=8]"'
+    stored = read_stored(df, task).values()
+    if NEEDS[view] == "truth":
+        return f"{task}: no {view}, since nobody has the truth"
+    if any("stems" in cell for cell in stored):
+        return f"{task}: no {view}, which is stored of images only"
+    if any("mean" in cell for cell in stored):
+        return f'{task}: no {view}, since one sample per image was stored; keep all with -o "*[keep=all]"'
+    return f'{task}: no {view}, since each image has one sample; draw several with -o "*[n_samples=8]"'
 
 
 def read_stored(df, task, view="reconstructions"):
@@ -125,7 +134,7 @@ def read_stored(df, task, view="reconstructions"):
     cells = scores.rows_of(picture_cells(df), task).set_index("solver_name")["final_results"]
     rows = scores.rows_of(df, task)
     order = [solver for solver in scores.ranking(scores.scores(rows), scores.headline(rows)) if solver in cells.index]
-    return {solver: cells[solver] for solver in order if view != "spread" or "spread" in cells[solver]}
+    return {solver: cells[solver] for solver in order if NEEDS.get(view, "sample") in cells[solver]}
 
 
 def rows_of_cells(df, task):
@@ -136,7 +145,9 @@ def rows_of_cells(df, task):
 
 def n_columns(df, task, view):
     """Number of columns of the grid of :func:`pictures`: rows of about the same length."""
-    n_pictures = len(read_stored(df, task, view)) + 2
+    cells = read_stored(df, task, view).values()
+    n_pictures = 1 + any("truth" in cell for cell in cells)
+    n_pictures += sum(min(DRAWS_SHOWN, cell["draws"].shape[1]) if view == "draws" else 1 for cell in cells)
     return math.ceil(n_pictures / math.ceil(n_pictures / PICTURE_COLUMNS))
 
 
@@ -162,7 +173,7 @@ def zoom_window(error):
 
 
 def pictures(df, task, view="reconstructions"):
-    """A list of :class:`Picture`: per image or stem the truth, the observation and every solver.
+    """A list of :class:`Picture`: per image or stem the truth if it is known, the observation and every solver.
 
     ``view`` is a key of ``VIEWS``: with "error" and "spread" a solver's picture is that map instead of its sample.
     """
@@ -173,15 +184,21 @@ def pictures(df, task, view="reconstructions"):
     rows = scores.rows_of(df, task)
     by_solver = rows_of_cells(df, task)
     best = next(iter(cells))
-    truths, observations, stems = cells[best]["truth"], cells[best]["observation"], cells[best].get("stems")
-    height, width = truths.shape[1:3]
+    truths, observations, stems = cells[best].get("truth"), cells[best]["observation"], cells[best].get("stems")
+    height, width = cells[best]["sample"].shape[1:3]
     columns, grid = n_columns(df, task, view), []
-    for i in range(len(truths) if stems is not None else min(n_images, len(truths))):
-        # the pictures of stems are those of the first signal
-        row, shown = (0, f"si_sdri_{stems[i]}") if stems is not None else (i, scores.headline(rows))
+    n_stored = min(len(cell["sample"]) for cell in cells.values())
+    if view == "draws":
+        n_images = max(1, n_images // DRAWS_SHOWN)
+    for i in range(n_stored if stems is not None else min(n_images, n_stored)):
+        row, shown = i, scores.headline(rows)
+        if stems is not None:  # pictures of the first signal
+            row, shown = 0, shown if truths is None else f"si_sdri_{stems[i]}"
         name = stems[i] if stems is not None else f"image {by_solver[best]['objective_image'].iloc[row]}"
-        errors = {solver: absolute_error(cell["sample"][i], truths[i]) for solver, cell in cells.items()}
-        named = [(f"{name}: truth", truths[i]), ("observation", observations[i])]
+        named = [(f"{name}: measurement", observations[i])]
+        if truths is not None:
+            errors = {solver: absolute_error(cell["sample"][i], truths[i]) for solver, cell in cells.items()}
+            named = [(f"{name}: truth", truths[i]), ("observation", observations[i])]
         for solver, cell in cells.items():
             score = by_solver[solver][f"objective_{shown}"].iloc[row]
             label = scores.solver_label(rows, solver)
@@ -192,6 +209,12 @@ def pictures(df, task, view="reconstructions"):
             elif view == "spread":
                 spread = cell["spread"][i] / 255
                 text, picture = f"{label}: mean {spread.mean():.3f}", heat(spread, AT_WHITE)
+            elif view == "mean":
+                text, picture = f"{label}: mean of the samples", cell["mean"][i]
+            elif view == "draws":
+                first = cell["draws"][i][:DRAWS_SHOWN]
+                named += [(f"{label}: sample {j}", draw) for j, draw in enumerate(first, 1)]
+                continue
             named.append((text, picture))
         window = zoom_window(sum(errors.values())) if view == "zoom" else None
         grid += [_picture(text, array, height, width, reduction, window) for text, array in named]

@@ -23,8 +23,8 @@ audio { width: 220px; }
 
 
 def decode(content):
-    """The stems (4, length) of :func:`benchmark_utils.stored.encode`."""
-    return soundfile.read(io.BytesIO(content.tobytes()))[0].T
+    """The signals (k, length) of :func:`benchmark_utils.stored.encode`."""
+    return soundfile.read(io.BytesIO(content.tobytes()), always_2d=True)[0].T
 
 
 def player(signal, gain):
@@ -42,11 +42,16 @@ def task_html(df, task):
     if not any("sample_audio" in cell for cell in stored.values()):
         return ""
     track = {solver: found.iloc[0] for solver, found in pictures.rows_of_cells(df, task).items()}
-    truth = decode(next(iter(stored.values()))["truth_audio"])
-    signals = {"truth": truth} | {solver: decode(cell["sample_audio"]) for solver, cell in stored.items()}
-    gain = LOUDEST / max(np.abs(truth.sum(0)).max(), *(np.abs(stems).max() for stems in signals.values()))
+    first_cell = next(iter(stored.values()))
+    signals = {solver: decode(cell["sample_audio"]) for solver, cell in stored.items()}
+    if "truth_audio" in first_cell:
+        signals = {"truth": decode(first_cell["truth_audio"])} | signals
+        mixture = signals["truth"].sum(0)
+    else:
+        (mixture,) = decode(first_cell["mixture_audio"])
+    gain = LOUDEST / max(np.abs(mixture).max(), *(np.abs(stems).max() for stems in signals.values()))
     heading = "".join(f"<th>{stem}</th>" for stem in STEMS)
-    body = [f"<tr><td>mixture</td><td></td><td colspan=4>{player(truth.sum(0), gain)}</td></tr>"]
+    body = [f"<tr><td>mixture</td><td></td><td colspan=4>{player(mixture, gain)}</td></tr>"]
     for name, stems in signals.items():
         score = "" if name == "truth" else track[name][f"objective_{first}"]
         measured = "" if name == "truth" else f"{score:.{scores.count_decimals(score)}f}"
@@ -54,7 +59,7 @@ def task_html(df, task):
         body.append(f"<tr><td>{html.escape(scores.solver_label(rows, name))}</td><td>{measured}</td>{cells_html}</tr>")
     label = html.escape(pictures.score_label(rows, first))
     file = html.escape(next(iter(track.values()))["objective_file"])
-    seconds = truth.shape[1] / SAMPLE_RATE
+    seconds = len(mixture) / SAMPLE_RATE
     note = f"<p>{file}: its first {seconds:.1f} s to hear, the score of all that was separated of it.</p>"
     table = f"<table><tr><th></th><th>{label}</th>{heading}</tr>{''.join(body)}</table>"
     return f"<h2>{html.escape(task)}</h2>{note}{table}"

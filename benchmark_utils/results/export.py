@@ -1,0 +1,93 @@
+"""Write what a run stored as files: pictures as PNG, audio as WAV, and a JSON that says where each comes from."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from benchopt.results import read_results
+from PIL import Image
+
+from benchmark_utils.files.paths import write_atomically
+from benchmark_utils.metrics import SAMPLE_RATE
+from benchmark_utils.results import pictures, scores
+from benchmark_utils.runs.cells import CELL, task_label
+
+
+def name_of(text):
+    """A text as part of a file's name."""
+    return re.sub(r"[^\w.=-]+", "_", text).strip("_")[:100]
+
+
+def pictures_of(stored, i):
+    """``{name: uint8 picture}`` of image ``i`` of a cell, as the page shows them."""
+    found = {name: stored[name][i] for name in ("truth", "observation", "mean") if name in stored}
+    draws = stored["draws"][i] if "draws" in stored else stored["sample"][i][None]
+    found |= {f"sample{j}": draw for j, draw in enumerate(draws, 1)}
+    if "spread" in stored:
+        found["spread"] = pictures.heat(stored["spread"][i] / 255, pictures.AT_WHITE)
+    squeezed = {name: pictures.squeeze_picture(array) for name, array in found.items()}
+    return {name: pixels for name, pixels in squeezed.items() if pixels is not None}
+
+
+def audio_of(stored):
+    """``{name: signal (length,)}`` of a cell."""
+    if "sample_audio" not in stored:
+        return {}
+    from benchmark_utils.results.players import decode  # soundfile is of no use elsewhere
+
+    sets = {
+        kind: decode(stored[f"{kind}_audio"]) for kind in ("truth", "mixture", "sample") if f"{kind}_audio" in stored
+    }
+    named = {}
+    for kind, signals in sets.items():
+        stems = stored["stems"] if len(signals) > 1 else [""]
+        named |= {f"{kind}_{stem}".rstrip("_"): signal for stem, signal in zip(stems, signals, strict=True)}
+    return named
+
+
+def export(path, folder):
+    """Write every stored sample, mean and spread of the results at ``path`` below ``folder``, and ``origin.json``.
+
+    Exits if the results have none.
+    """
+    df = read_results(path)
+    numbers = {task: number for number, task in enumerate(scores.tasks(df), 1)}
+    columns = [column for column in df.columns if column.startswith("objective_")]
+    origin = []
+    cells = df[[isinstance(stored, dict) for stored in df["final_results"]]] if "final_results" in df else df[:0]
+    for _, cell in cells.iterrows():
+        rows = df[(df[CELL] == cell[CELL]).all(axis=1)]
+        stored = cell["final_results"]
+        is_audio = "sample_audio" in stored
+        for i in range(1 if is_audio else len(stored["sample"])):
+            row = rows.iloc[i]
+            task = (
+                f"{numbers[task_label(*row[CELL[:2]])]}_{row['dataset_name'].partition('[')[0]}_{row['objective_task']}"
+            )
+            image = f"image{row['objective_image']}_{Path(row['objective_file']).stem}"
+            place = folder / name_of(task) / name_of(row["solver_name"]) / name_of(image)
+            if row["idx_rep"]:
+                place = place / f"repetition{row['idx_rep']}"
+            values = {c.removeprefix("objective_"): row[c] for c in columns if row[c] == row[c] and row[c] is not None}
+            values = {"source": values.pop("file")} | {c: row[c] for c in CELL} | values
+            for name, content in (audio_of(stored) if is_audio else pictures_of(stored, i)).items():
+                target = place / f"{name}.{'wav' if is_audio else 'png'}"
+                write_atomically(target, lambda partial, content=content: write(partial, content))
+                origin.append({"file": target.relative_to(folder).as_posix(), "shows": name} | values)
+    if not origin:
+        sys.exit(f"{path} has no pictures and no audio to export")
+    report = {"results": path.name, "run": scores.facts(df), "files": origin}
+    text = json.dumps(report, indent=1, default=lambda number: number.item())  # numpy's
+    write_atomically(folder / "origin.json", lambda partial: partial.write_text(text, encoding="utf-8"))
+    print(f"{len(origin)} files and origin.json in {folder}")
+
+
+def write(path, content):
+    """Write a signal (length,) as WAV, or a uint8 picture as PNG."""
+    if content.ndim == 1:
+        import soundfile
+
+        soundfile.write(path, content, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    else:
+        Image.fromarray(content).save(path, "PNG")
