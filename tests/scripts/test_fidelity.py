@@ -1,8 +1,4 @@
-<<<<<<< HEAD:tests/scripts/test_fidelity.py
 """The coupling of ``scripts.measure.fidelity``: ours takes the numbers of a made-up reference, in its order."""
-=======
-"""The coupling of ``scripts/measure/fidelity.py``: ours takes the numbers of a made-up reference, in its order."""
->>>>>>> fdevices:tests/test_fidelity.py
 
 import sys
 
