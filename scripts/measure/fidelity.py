@@ -137,18 +137,16 @@ class Score(Epsilon):
 
 @contextlib.contextmanager
 def modules_of(path, stubs, given=None):
-    """Modules are imported from a clone first; ``stubs`` are empty ones, ``given`` a mapping of names to modules."""
-    before = dict(sys.modules)
+    """Modules are imported from a clone first, and forgotten afterwards, since clones have the same names.
+
+    ``stubs`` are names of empty modules, ``given`` is a mapping of names to modules.
+    """
     sys.path.insert(0, str(path))
     try:
         with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in stubs} | (given or {})):
             yield
     finally:
         sys.path.remove(str(path))
-        for name in set(sys.modules) - set(before):
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(path).resolve() in Path(file).resolve().parents:
-                del sys.modules[name]
 
 
 def run_ours(module, parameters, problem, prior, normals, integers=()):
@@ -161,7 +159,7 @@ def run_ours(module, parameters, problem, prior, normals, integers=()):
 
 
 def compare_mgdm(path, problem, prior):
-    """``posterior_samplers.mgdm.mgdm``; its label is one too high, which eps(x, t) undoes."""
+    """``posterior_samplers.mgdm.mgdm``; it gives its network the next higher label, which is undone here."""
     n_steps, n_denoise, gradient_steps, rates, early, late = 20, 5, (2, 4), (0.01, 0.03), 0.12, 0.28
     stubs = ("utils", "utils.utils", "utils.im_invp_utils", "omegaconf", "ldm", "ldm.util", "local_paths")
     stubs += ("sound_model", "sound_model.misc", "guided_diffusion", "guided_diffusion.unet")
