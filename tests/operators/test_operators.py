@@ -389,7 +389,7 @@ def test_the_data_are_measured_and_the_likelihood_is_not():
     objective = Objective.get_instance()
     objective.get_seed = lambda **_: 0
     prior = Prior("faces64")
-    objective.set_data(x, jpeg(2), GaussianNoise(0.05), "jpeg2", prior, ("lpips",), (0, 1), ("a", "b"), 1)
+    objective.set_data(jpeg(2), GaussianNoise(0.05), "jpeg2", prior, ("lpips",), (0, 1), ("a", "b"), 1, x_true=x)
     stream = RNG(0, "measurement", "jpeg2", (0, 1), dtype=torch.float64)
     y = jpeg(2).measure(x.double()) + 0.05 * stream.randn(3, 64, 64)
     assert torch.equal(objective.problem.y, y)

@@ -79,7 +79,7 @@ def test_a_dataset_that_raises_fails_its_own_cells(bench):
     code, output = accounted_run(bench, "-s", "small", "-d", dataset, "-o", "*[n_samples=20]", "--no-display")
     assert code == 1
     (line,) = missing(output)
-    assert "dim=1" in line and "ValueError: two coordinates are observed, so dim must be at least 2, got 1" in line
+    assert "dim=1" in line and "ValueError: two coordinates are observed, so gaussian needs a dim" in line
     (page,) = (bench / "outputs").glob("*benchopt_run*.html")
     assert "two coordinates are observed" in page.read_text().replace("\\u00a0", " ")
     assert set(rows_of(bench).p_dataset_dim) == {2, 3}
