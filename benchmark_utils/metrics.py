@@ -135,6 +135,7 @@ def data_consistency_score(draws: Tensor, truth: Tensor) -> Tensor:
     return 20 * ratio.clamp(min=1e-10).log10()
 
 
+IMAGE_METRICS = ("lpips", "psnr", "ssim", "data_misfit")  # of the image tasks, the headline first
 METRICS = {
     "lpips": Metric(
         "LPIPS", -1, "AlexNet, on [-1, 1] after clamping, a grey image repeated in three channels", lpips_score

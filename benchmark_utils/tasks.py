@@ -13,6 +13,7 @@ import torch
 from benchopt import BaseDataset
 
 from benchmark_utils.files.images import fetch_ffhq, find_ffhq, find_imagenet, stack_images
+from benchmark_utils.metrics import IMAGE_METRICS
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import blur as blurs
 from benchmark_utils.operators import compressed_sensing as projections
@@ -192,7 +193,7 @@ class ImageDataset(BaseDataset):
             "noise": GaussianNoise(self.noise_std) if rate is None else PoissonNoise(rate),
             "task": self.task.name(**options),
             "prior": prior,
-            "metrics": ("lpips", "psnr", "ssim", "data_misfit"),
+            "metrics": IMAGE_METRICS,
             "images": images,
             "files": tuple(path.name for path in paths),
             "n_samples": self.task.n_samples,

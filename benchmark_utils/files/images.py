@@ -255,14 +255,14 @@ def check_ffhq_order(images, path):
 def find_ffhq(first, n_images, size, shipped_prior=False):
     """Paths of FFHQ images, by position in name order, and the function that makes them size x size.
 
-    Shipped priors read the shipped thumbnails, which they were made for. Others read the user's folder; without one,
+    Shipped priors of 64 px read the shipped thumbnails, which they were made for. Others read the user's folder; without one,
     the thumbnails at 64 px and the images that ``benchopt prepare`` fetched above 64 px.
     """
     own = has_own_folder()
-    if shipped_prior and own:
+    if size == 64 and shipped_prior and own:
         notice = "the embedded priors read the shipped faces of assets/ffhq64, not your folder of FFHQ images"
         warnings.warn(notice, stacklevel=2)
-    if shipped_prior or (size == 64 and not own):
+    if size == 64 and (shipped_prior or not own):
         return select(image_files(THUMBNAILS), first, n_images, THUMBNAILS), as_is
     if downloaded_folder().is_dir() and not own:
         folder = downloaded_folder()

@@ -18,6 +18,7 @@ import torch
 from benchmark_utils.files.weights import Weights
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec
 from benchmark_utils.priors.pipeline import Pipeline, is_folder, is_pipeline
+from benchmark_utils.priors.python_file import PythonFile, is_python_file
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
@@ -107,6 +108,8 @@ class Prior:
 def _spec(name: str, options: tuple[tuple[str, object], ...]) -> PriorSpec:
     """The PriorSpec of a name and options; raises ValueError if either is unknown."""
     make: Callable[..., Any] | None = known_priors().get(name)
+    if make is None and is_python_file(name):
+        make = functools.partial(PythonFile, name)
     if make is None and is_pipeline(name):
         make = functools.partial(Pipeline, name)
     if make is None:
@@ -116,7 +119,7 @@ def _spec(name: str, options: tuple[tuple[str, object], ...]) -> PriorSpec:
             hint += " (benchopt's command line turns = into a colon: give a path with = in a config file)"
         raise ValueError(
             f"unknown prior {given!r}; known priors: {', '.join(sorted(known_priors()))}; <organisation>/<name> of the "
-            f"Hugging Face hub or the path of a folder is a diffusers pipeline{hint}"
+            f"Hugging Face hub or the path of a folder is a diffusers pipeline, FILE.py a prior of your own{hint}"
         )
     known = inspect.signature(make).parameters
     unknown = [option for option, _ in options if option not in known]

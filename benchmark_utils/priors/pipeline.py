@@ -1,8 +1,9 @@
 """Any unconditional diffusers pipeline as a prior: ``prior=<organisation>/<name>`` of the hub, or a folder's path.
 
 ``LDMPipeline`` (a ``UNet2DModel`` on the latents of a ``VQModel`` or ``AutoencoderKL``) and ``DDPMPipeline`` or
-``DDIMPipeline`` (a ``UNet2DModel`` on images), trained with the labels and the alphas of a DDPM schedule. Solvers
-take the presets of FFHQ.
+``DDIMPipeline`` (a ``UNet2DModel`` on images). The scheduler says what the network was trained for: the labels and the
+alphas of a DDPM schedule, or noise levels (EDM, VE, consistency) or flow matching, see ``preconditioned``. Solvers take
+the presets of FFHQ.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from benchmark_utils.files.paths import cache_folder
 from benchmark_utils.files.weights import HUB, Weights, downloads
 from benchmark_utils.priors.networks import PREDICTIONS, Autoencoder, Network
+from benchmark_utils.priors.preconditioned import PreconditionedNetwork, from_scheduler
 from benchmark_utils.schedule import NoiseSchedule
 
 COMPLETE = ".complete"  # in the folder of a download that was not interrupted
@@ -138,7 +140,7 @@ class Pipeline(Weights):
         return (autoencoder["in_channels"], *(factor * side for side in self.event_shape[1:]))
 
     def load(self, device):
-        schedule, prediction = self.load_schedule()
+        scheduler = self.load_scheduler()
         unet, *autoencoders = (self.load_network(part) for part in self.networks)
         if not autoencoders and self.force_not_quantize:
             raise ValueError(f"{self.folder} has no autoencoder: leave force_not_quantize out")
@@ -150,28 +152,41 @@ class Pipeline(Weights):
             # files older than this key were made for latents as they are; diffusers would assume Stable Diffusion's
             scale = self.read_json(f"{self.networks[1]}/config.json").get("scaling_factor", 1.0)
             autoencoder = Autoencoder(model, scale=scale, force_not_quantize=self.force_not_quantize)
-        shapes = self.event_shape, self.signal_shape
-        return Network(unet, schedule, device, *shapes, prediction, autoencoder, self.checkpoint)
+        shapes = {"event_shape": self.event_shape, "signal_shape": self.signal_shape}
+        options = shapes | {"autoencoder": autoencoder, "checkpoint": self.checkpoint}
+        if sigma_form := from_scheduler(scheduler):
+            if self.parts["scheduler"] == "CMStochasticIterativeScheduler":
+                warnings.warn(f"{self.folder}: a consistency model stands for the mean E[x_0 | x]", stacklevel=2)
+            return PreconditionedNetwork(unet, *sigma_form, device, **options)
+        prediction = scheduler.config.get("prediction_type", "epsilon")
+        return Network(unet, self.schedule_of(scheduler), device, prediction=prediction, **options)
 
-    def load_schedule(self):
-        """The noise levels of the pipeline's scheduler, and what the denoiser predicts."""
+    def load_scheduler(self):
+        """The pipeline's scheduler; raises ValueError for one that is unknown, or with an unknown prediction."""
         import diffusers  # seconds to import, so only when loaded
 
-        kind = self.parts["scheduler"]
+        kind, config = self.parts["scheduler"], self.read_json("scheduler/scheduler_config.json")
         scheduler_class = getattr(diffusers, kind, None)
-        scheduler = scheduler_class and scheduler_class.from_config(self.read_json("scheduler/scheduler_config.json"))
-        prediction = scheduler and scheduler.config.get("prediction_type", "epsilon")
+        scheduler = scheduler_class and scheduler_class.from_config(config)
+        if scheduler and from_scheduler(scheduler):
+            return scheduler
+        prediction = config.get("prediction_type", "epsilon")
         if not hasattr(scheduler, "alphas_cumprod") or prediction not in PREDICTIONS:
             raise ValueError(
-                f"{self.folder}: scheduler {kind} with prediction {prediction}; a class of diffusers with "
-                f"`alphas_cumprod` and one of {', '.join(PREDICTIONS)} is needed"
+                f"{self.folder}: scheduler {kind} with prediction {prediction}; EDM, ScoreSdeVe, FlowMatch or "
+                f"CMStochasticIterative, or a class of diffusers with `alphas_cumprod` and one of "
+                f"{', '.join(PREDICTIONS)} is needed"
             )
+        return scheduler
+
+    def schedule_of(self, scheduler):
+        """The noise levels of a scheduler with betas."""
         abar = (1 - scheduler.betas.double()).cumprod(0)
         if abar[-1] == 0:
             warnings.warn(f"{self.folder}: the last level, noise alone (zero terminal SNR), is left out", stacklevel=2)
             abar = abar[:-1]
         try:
-            return NoiseSchedule(abar), prediction
+            return NoiseSchedule(abar)
         except ValueError as error:
             raise ValueError(f"{self.folder / 'scheduler' / 'scheduler_config.json'}: {error}") from error
 

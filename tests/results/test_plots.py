@@ -31,7 +31,7 @@ from benchmark_utils.results.page import FIGURE_SPACE, page_table
 from benchmark_utils.results.scores import frechet_distance
 from benchmark_utils.runs import cells
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yml").read_text())
 
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from benchmark_utils.files import images
 from benchmark_utils.files.paths import ASSETS, user_files_state
+from benchmark_utils.priors import Prior
 from datasets.ffhq_hdr import Dataset
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def picture(width, height, seed=0):
@@ -275,7 +276,7 @@ def pipeline_handle(size):
 
 def test_a_64_px_prior_of_the_user_reads_the_named_folder(ffhq, monkeypatch):
     picture(256, 256).save(ffhq / "mine.png")
-    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    monkeypatch.setattr(Prior, "of", lambda _: pipeline_handle(64))
     data = Dataset.get_instance(n_images=1).get_data()
     assert data["files"] == ("mine.png",)
     expected = picture(256, 256).resize((64, 64), Image.Resampling.LANCZOS)
@@ -284,7 +285,7 @@ def test_a_64_px_prior_of_the_user_reads_the_named_folder(ffhq, monkeypatch):
 
 def test_without_a_folder_a_64_px_prior_reads_the_thumbnails(monkeypatch):
     monkeypatch.delenv("FFHQ_PATH", raising=False)
-    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    monkeypatch.setattr(Prior, "of", lambda _: pipeline_handle(64))
     assert Dataset.get_instance(n_images=1, first=20).get_data()["files"] == ("00025.png",)
 
 

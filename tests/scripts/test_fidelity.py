@@ -1,4 +1,4 @@
-"""The coupling of ``scripts/measure/fidelity.py``: ours takes the numbers of a made-up reference, in its order."""
+"""The coupling of ``scripts.measure.fidelity``: ours takes the numbers of a made-up reference, in its order."""
 
 import sys
 

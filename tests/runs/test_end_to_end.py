@@ -42,7 +42,7 @@ def test_a_run_gives_one_row_per_image_and_uses_the_cache(copy_of_benchmark):
 
 BESIDE = """
 from benchmark_utils.sampler import PosteriorSampler
-from {package}step_rule import scale
+from step_rule import scale
 
 
 class Solver(PosteriorSampler):
@@ -53,11 +53,10 @@ class Solver(PosteriorSampler):
 """
 
 
-@pytest.mark.parametrize("folder, package", [("solvers", "solvers."), ("own", "")])
-def test_a_module_beside_a_solver_is_part_of_the_cache_key(copy_of_benchmark, folder, package):
-    folder = copy_of_benchmark / folder
-    folder.mkdir(exist_ok=True)
-    (folder / "beside.py").write_text(BESIDE.format(package=package))
+def test_a_module_beside_a_solver_is_part_of_the_cache_key(copy_of_benchmark, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "beside.py").write_text(BESIDE)
     arguments = ["run", ".", "-s", str(folder / "beside.py"), "-d", "gaussian[n_problems=1]", "--no-plot"]
     cached = []
     for scale in (1, 1, 2):

@@ -30,7 +30,7 @@ def scores(rows):
 
 
 def assert_same_rows(rows, others):
-    """To 1e-6 in float64, as for every batch (``tests/test_invariance.py``)."""
+    """To 1e-6 in float64, as for every batch (``tests/solvers/test_invariance.py``)."""
     pd.testing.assert_frame_equal(scores(rows), scores(others), rtol=0, atol=1e-6)
 
 

@@ -47,7 +47,7 @@ from solvers.silence import Solver as Silence
 from solvers.unseparated import Solver as Unseparated
 from solvers.wiener import Solver as Wiener
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RMS = torch.tensor([0.044, 0.054, 0.041, 0.032], dtype=torch.float64)
 
 
@@ -958,7 +958,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
 WRITE_FULL_SIZE = """
 import sys
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/datasets", "tests/solvers"]
 from test_audio import write_checkpoint
 from benchmark_utils.priors.slakh_msdm import ARCHITECTURE
 write_checkpoint(sys.argv[1], 4, ARCHITECTURE)
