@@ -255,8 +255,8 @@ def check_ffhq_order(images, path):
 def find_ffhq(first, n_images, size, shipped_prior=False):
     """Paths of FFHQ images, by position in name order, and the function that makes them size x size.
 
-    Shipped priors of 64 px read the shipped thumbnails, which they were made for. Others read the user's folder; without one,
-    the thumbnails at 64 px and the images that ``benchopt prepare`` fetched above 64 px.
+    Shipped priors of 64 px read the shipped thumbnails, which they were made for. Others read the user's folder;
+    without one, the thumbnails at 64 px and the images that ``benchopt prepare`` fetched above 64 px.
     """
     own = has_own_folder()
     if size == 64 and shipped_prior and own:

@@ -933,7 +933,7 @@ def test_all_players_are_of_one_track_with_its_score():
             row |= {
                 "objective_image": 1000 * track,
                 "objective_file": f"Track0{track}",
-                "final_results": store_audio(signal, gain * signal),
+                "final_results": store_audio(signal.sum(0, keepdim=True), signal, gain * signal),
             }
             rows.append(row | {"objective_si_sdri_all": gain * (track - 1875)})
     frame = pd.DataFrame(rows)
