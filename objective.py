@@ -7,7 +7,7 @@ y : tensor (n, *measurement), measurements whose truth nobody has, hidden entrie
     have no score that needs the truth, so ``metrics`` name none
 operator : deepinv.physics.Physics acting on (n, *signal); if it has a method ``measure``, that one makes the data
     and ``A`` is the forward map of the likelihood (JPEG); if it has ``picture(y, noise)``, that one is shown
-noise : noise model (``benchmark_utils.problem``)
+noise : noise model (``benchmark_utils.noise``)
 task : str, any name; with the prior's family it selects the solvers' presets
 prior : Prior handle (``benchmark_utils.priors``), nothing loaded
 metrics : names from ``benchmark_utils.metrics.METRICS``, headline first

@@ -1,7 +1,7 @@
-"""Notes on the cells that a run works on, beside its results: what a missing cell failed with.
+"""Notes on the cells that did not finish, in a folder beside the results.
 
-``outputs/attempts/`` has one small file per cell that was begun and did not finish: begun, or failed and with what.
-It disappears when the cell finishes.
+A cell that begins writes a small file to ``outputs/attempts/``; if it fails, the file says with which error. It is
+removed when the cell finishes, so the files that are left explain the missing cells.
 """
 
 import functools
@@ -13,7 +13,13 @@ from datetime import datetime
 from benchmark_utils.files.paths import write_atomically
 
 FOLDER = "attempts"
-STEPS = {"set_objective", "run", "get_result", "evaluate_result", "save_final_results"}  # of a cell, by benchopt
+STEPS = {
+    "set_objective",
+    "run",
+    "get_result",
+    "evaluate_result",
+    "save_final_results",
+}  # methods that benchopt calls for a cell
 
 
 def _path(outputs, cell):
@@ -21,7 +27,7 @@ def _path(outputs, cell):
 
 
 def _place(component):
-    """Path of the note of the cell that a solver or objective works on; None outside of ``benchopt run``."""
+    """Path of the note for the cell of a solver or objective; None outside of ``benchopt run``."""
     context = component._run_context
     if context is None or context.run_output_base is None:
         return None
@@ -49,7 +55,7 @@ def record_failure(component, error):
 
 
 def record_attempt(method):
-    """Let a method of a solver or objective note that its cell has begun, and what it fails with."""
+    """Make a method of a solver or objective write the note of its cell: that it began, and its error."""
 
     @functools.wraps(method)
     def recording(self, *args, **kwargs):
@@ -64,7 +70,7 @@ def record_attempt(method):
 
 
 class RecordsAttempts:
-    """What a solver or objective does for a cell is recorded, in subclasses that override it too."""
+    """Record the methods ``STEPS`` of a solver or objective, also where a subclass overrides them."""
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)

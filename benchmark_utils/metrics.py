@@ -135,6 +135,7 @@ def data_consistency_score(draws: Tensor, truth: Tensor) -> Tensor:
     return 20 * ratio.clamp(min=1e-10).log10()
 
 
+IMAGE_METRICS = ("lpips", "psnr", "ssim", "data_misfit")  # of the image tasks, the headline first
 METRICS = {
     "lpips": Metric(
         "LPIPS", -1, "AlexNet, on [-1, 1] after clamping, a grey image repeated in three channels", lpips_score
@@ -171,7 +172,7 @@ METRICS = {
     "sliced_wasserstein_floor": Metric("floor of sliced W1", -1, "the same between two sets of exact draws"),
     "mode_tv": Metric("mode TV", -1, "half the sum over components of |mean over draws of p(k | x) - p(k | y)|"),
     "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P its covariance"),
-    "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n): what n exact draws reach"),
+    "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n), the root mean square over n exact draws"),
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
     "diverged": Metric("diverged", 0, f"share of draws with a value {DIVERGED} times outside the range of the signals"),
     "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),

@@ -22,7 +22,7 @@ class Particles:
         return self.rng.rand(1).double().view(self.n_filters, self.n_particles)
 
     def _rows(self, log_weights, positions):
-        """Row of the particle that holds each position in [0, 1) of its filter's cumulative weights; sets ``ess``."""
+        """Rows of the particles at positions in [0, 1) of their filter's cumulative weights; updates ``ess``."""
         weights = log_weights.view(self.n_filters, self.n_particles).softmax(1)
         self.ess = torch.minimum(self.ess, 1 / (self.n_particles * weights.square().sum(1)))
         cumulative = weights.cumsum(1)

@@ -200,16 +200,23 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
 def has_svd(operator: DecomposablePhysics, signal_shape: tuple[int, ...]) -> bool:
     """Whether a deepinv SVD has a square orthonormal ``V``, checked on a random vector, and values of 0 or more.
 
-    Solvers take what is not above 0 for the null space, which the negative values of a mask are not.
+    Solvers take what is not above 0 for the null space, which the negative values of a mask are not. An operator
+    whose V does not take signals of this shape has no SVD of them.
     """
     if operator.mask.is_complex() or (operator.mask < 0).any():
         return False
     operator = copy.deepcopy(operator).double()
     n_rows = max(1, operator.mask.shape[0] if operator.mask.ndim > len(signal_shape) else 1)
     x = torch.randn(n_rows, *signal_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    spectrum = operator.V_adjoint(x)
-    same_norm = torch.allclose(spectrum.abs().square().sum(), x.square().sum(), rtol=1e-8)
-    return not spectrum.is_complex() and same_norm and torch.allclose(operator.V(spectrum), x, atol=1e-8)
+    try:
+        spectrum = operator.V_adjoint(x)
+        back = operator.V(spectrum)
+    except (RuntimeError, ValueError, IndexError):  # what torch and deepinv raise for a tensor of another shape
+        return False
+    if spectrum.is_complex() or spectrum.numel() != x.numel() or back.shape != x.shape:
+        return False
+    same_norm = torch.allclose(spectrum.square().sum(), x.square().sum(), rtol=1e-8)
+    return same_norm and torch.allclose(back, x, atol=1e-8)
 
 
 def count_observed(operator: Physics, y: Tensor) -> int | Tensor:

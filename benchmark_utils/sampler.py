@@ -75,8 +75,9 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
     ranges: Mapping[str, tuple[float, float]] = {}
     PRESETS: Mapping[tuple[str, str], Mapping[str, Any]] = {}
     # a particle method's :meth:`sample` sets (n_images,): smallest effective sample size / N of each image
-    n_steps: int  # a parameter of most solvers
     ess: Tensor | None = None
+    n_steps: int  # a parameter of most solvers
+    steps_are_levels = True  # False where ``n_steps`` is the size of a grid of the method's own
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -147,7 +148,8 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
 
     def cut_preset_steps(self, n_levels: int) -> None:
         """Take all levels of the prior's schedule where a published ``n_steps`` is more than it has."""
-        if self._parameters.get("n_steps", 0) is None and self.n_steps > n_levels:
+        published = self.steps_are_levels and self._parameters.get("n_steps", 0) is None
+        if published and self.n_steps > n_levels:
             print(f"{self}: its preset n_steps={self.n_steps} is cut to {n_levels}, the noise levels of the prior")
             self.n_steps = n_levels
 

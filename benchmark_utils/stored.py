@@ -18,7 +18,7 @@ LOWEST, DYNAMIC_RANGE = 40.0, 80.0  # Hz and dB of the spectrograms
 
 
 def store(problem, x_true, samples, groups, fid, keep_all=False):
-    """What is stored of samples (n, D, *signal): of images the first pictures, of stems the first track; else None.
+    """What is kept of samples (n, D, *signal): pictures of the first images, or audio of the first track, or None.
 
     ``x_true`` may be None. ``groups`` are the rows of each track; with ``fid``, Inception features of all truths and
     first draws are added; with ``keep_all``, all draws of all images.

@@ -13,8 +13,13 @@ import torch
 from benchopt import BaseDataset
 
 from benchmark_utils.files.images import fetch_ffhq, find_ffhq, find_imagenet, stack_images
+from benchmark_utils.metrics import IMAGE_METRICS
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import blur as blurs
+from benchmark_utils.operators import compressed_sensing as projections
+from benchmark_utils.operators import mri as imaging
+from benchmark_utils.operators import single_pixel as patterns
+from benchmark_utils.operators import tomography as beams
 from benchmark_utils.operators.colorization import Colorization
 from benchmark_utils.operators.denoising import denoising
 from benchmark_utils.operators.dense_svd import DenseSVD
@@ -31,13 +36,12 @@ from benchmark_utils.rng import stream_seed
 class ImageTask:
     """How images become measurements.
 
-    ``operator(shape, images, **options)`` is the Physics of images (3, H, W) with these numbers, ``name(**options)``
-    the task's name, whose strength, a number at its end, stands for ``*`` in a group of PRESETS (``sr*``). ``options``
-    are parameters of the dataset with their values; one that is None is left to the operator. ``noise_std`` and
-    ``n_samples``, the draws of an image, are defaults; ``counts`` says that photon counts may replace the noise,
-    ``rgb`` that images need three channels.
-    ``names`` maps the names that :func:`parse_task` reads, without strength, to functions of the strength that return
-    the options; a task without them has its name in ``TASKS`` and no strength.
+    ``operator(shape, images, **options)`` returns the Physics for images (C, H, W) with the image numbers ``images``.
+    ``name(**options)`` is the task's name; a number at its end is the strength, so that PRESETS may name ``sr4`` or all
+    strengths, ``sr*``. ``options`` are parameters of the dataset with their values; one that is None is not passed.
+    ``noise_std`` and ``n_samples`` (draws of each image) are defaults; ``counts`` allows photon counts, ``rgb`` needs
+    three channels. ``names`` is for :func:`parse_task`: it maps a name without its strength to a function of the
+    strength that returns the options; a task that leaves it out is read by its name in ``TASKS``.
     """
 
     operator: Callable
@@ -53,6 +57,11 @@ class ImageTask:
     def parameters(self):
         counts = {"poisson_rate": [None]} if self.counts else {}
         return self.options | {"noise_std": [self.noise_std]} | counts
+
+
+def with_strength(name, strength, default):
+    """A task's name: the strength, a number at its end, is left out where it is the default."""
+    return name if strength == default else f"{name}{strength:g}"
 
 
 TASKS = {
@@ -97,6 +106,32 @@ TASKS = {
     "hdr": ImageTask(lambda shape, _: HDR(), lambda: "hdr"),
     "denoising": ImageTask(lambda shape, _: denoising(shape), lambda: "denoising", noise_std=0.3, counts=True),
     "colorization": ImageTask(lambda shape, _: Colorization(shape), lambda: "colorization", rgb=True),
+    "ct": ImageTask(
+        lambda shape, _, angles=beams.ANGLES: beams.tomography(angles, shape),
+        lambda angles=beams.ANGLES: with_strength("ct", angles, beams.ANGLES),
+        {"angles": [None]},
+        names={"ct": lambda angles=beams.ANGLES: {"angles": angles}},
+    ),
+    "mri": ImageTask(
+        lambda shape, _, acceleration=imaging.ACCELERATION: imaging.mri(acceleration, shape),
+        lambda acceleration=imaging.ACCELERATION: with_strength("mri", acceleration, imaging.ACCELERATION),
+        {"acceleration": [None]},
+        names={"mri": lambda acceleration=imaging.ACCELERATION: {"acceleration": acceleration}},
+    ),
+    "single_pixel": ImageTask(
+        lambda shape, _, fraction=patterns.FRACTION: patterns.single_pixel(fraction, shape),
+        lambda fraction=patterns.FRACTION: with_strength("single_pixel", 100 * fraction, 100 * patterns.FRACTION),
+        {"fraction": [None]},
+        names={"single_pixel": lambda percent=100 * patterns.FRACTION: {"fraction": percent / 100}},
+    ),
+    "compressed_sensing": ImageTask(
+        lambda shape, _, fraction=projections.FRACTION: projections.compressed_sensing(fraction, shape),
+        lambda fraction=projections.FRACTION: with_strength(
+            "compressed_sensing", 100 * fraction, 100 * projections.FRACTION
+        ),
+        {"fraction": [None]},
+        names={"compressed_sensing": lambda percent=100 * projections.FRACTION: {"fraction": percent / 100}},
+    ),
 }
 
 
@@ -124,14 +159,14 @@ def parse_task(text):
 
 
 class ImageDataset(BaseDataset):
-    """Images ``first`` to ``first + n_images - 1`` of a set, of which a ``task`` shows a part."""
+    """Images ``first`` to ``first + n_images - 1`` of a set, measured as the class attribute ``task`` says."""
 
     def find(self, prior):
-        """Paths of the images, and the function of a path and a size that makes them the prior's size."""
+        """Paths of the images, and a function ``(path, size) -> image`` that reads one in the prior's size."""
         raise NotImplementedError
 
     def fetch(self, prior):
-        """Download the images, if there is where from."""
+        """Download the images, where a subclass knows an address."""
 
     def prepare(self):
         """Fetch the prior's weights and the images, and check that they are there; ``benchopt prepare``."""
@@ -158,7 +193,7 @@ class ImageDataset(BaseDataset):
             "noise": GaussianNoise(self.noise_std) if rate is None else PoissonNoise(rate),
             "task": self.task.name(**options),
             "prior": prior,
-            "metrics": ("lpips", "psnr", "ssim", "data_misfit"),
+            "metrics": IMAGE_METRICS,
             "images": images,
             "files": tuple(path.name for path in paths),
             "n_samples": self.task.n_samples,

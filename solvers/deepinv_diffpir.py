@@ -21,6 +21,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "lam": [None], "zeta": [None]}
     test_config = {"n_steps": 3}
     needs = {"linear", "gaussian", "image"}
+    steps_are_levels = False
     ranges = {"zeta": (0, 1)}
     PRESETS = {("*", "*"): {"n_steps": 100, "lam": 7.0, "zeta": 0.1}}  # the class's defaults
 

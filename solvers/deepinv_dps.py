@@ -23,6 +23,7 @@ class Solver(PosteriorSampler):
     parameters = {"n_steps": [None], "weight": [None]}
     test_config = {"n_steps": 3}
     needs = {"linear", "gaussian", "image"}
+    steps_are_levels = False
     # the class's default weight, 1, leaves the samples far from y; chosen here: 100, which is zeta = 0.5
     PRESETS = {("*", "*"): {"n_steps": 1000, "weight": 100.0}}
 

@@ -38,11 +38,10 @@ class Solver(PosteriorSampler):
         y = operator.U_adjoint(problem.y)
         singular = operator.mask.expand_as(y)
         one_per_image = singular[:: filters.n_particles]
-        tau = observation_levels(schedule, problem.noise.std / one_per_image)
+        tau, observed = observation_levels(schedule, problem.noise.std / one_per_image)
         tau = tau.repeat_interleave(filters.n_particles, 0)
         seen = tau <= schedule.T
-        lowest = int(tau.min())
-        levels = sorted({*schedule.grid(self.n_steps), *tau[seen].unique().tolist()}, reverse=True)
+        levels = sorted({*schedule.grid(self.n_steps), *(t for t in observed if t <= schedule.T)}, reverse=True)
         abar_tau = torch.where(seen, schedule.abar(tau.clamp(max=schedule.T)), 1.0).to(y)
         clean = torch.where(seen, y / singular, 0.0)
 
@@ -62,7 +61,7 @@ class Solver(PosteriorSampler):
             c_0, c_t, std = schedule.bridge(0, s, t, self.eta)
             mean = c_0 * operator.V_adjoint(prior.denoise(operator.V(x), t)) + c_t * x
             active, z, v = potential(s)
-            if lowest <= s:
+            if observed[0] <= s:
                 _, z_t, v_t = potential(t)
                 log_ratio = log_normal(z - mean, std**2 + v) - log_normal(z_t - x, v_t)
                 log_weights = torch.where(active, log_ratio, 0.0).double().flatten(1).sum(1)
@@ -76,14 +75,16 @@ class Solver(PosteriorSampler):
 def observation_levels(schedule, noise_to_signal):
     """Level whose sigma is closest (in logarithm) to each ``noise_to_signal``; T + 1 above the whole schedule.
 
-    Raises ValueError if the rows (images) do not share the same levels: the grid would depend on the batch.
+    Returns the levels as a tensor, and those that occur as an ascending list. Raises ValueError if the rows (images)
+    do not share the same levels: the grid would depend on the batch.
     """
     sigma = torch.tensor([schedule.sigma(t) for t in range(1, schedule.T + 1)]).to(noise_to_signal)
     halfway = (sigma[1:] * sigma[:-1]).sqrt()
     levels = 1 + torch.bucketize(noise_to_signal, torch.cat([halfway, sigma[-1:]]))
-    if len({tuple(row.unique().tolist()) for row in levels.flatten(1)}) > 1:
+    occurring = {tuple(row.unique().tolist()) for row in levels.flatten(1)}
+    if len(occurring) > 1:
         raise ValueError("mcgdiff: the images' operators have different singular values; run them one at a time")
-    return levels
+    return levels, list(*occurring)
 
 
 def log_normal(distance, variance):

@@ -26,6 +26,7 @@ class Solver(PosteriorSampler):
     parameters = {"likelihood": ["dirac"]} | {name: [None] for name in SETTINGS}
     test_config = {"n_steps": 3, "dataset": {"name": "slakh2100"}}
     needs = {"separation"}
+    steps_are_levels = False
     choices = {"likelihood": ("dirac", "gaussian")}
     ranges = {"source": (0, 3)}
     # released configurations of separation with the joint model; "gaussian" has churn 40 there

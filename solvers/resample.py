@@ -16,7 +16,7 @@ SETTINGS = {
     "learning_rates": (0.01, 0.005),
     "tolerance": "noise",
 }
-GAMMA = {"sr4": 80.0, "sr16": 90.0, "box": 80.0, "half": 60.0}
+GAMMA = {"sr*": 80.0, "sr16": 90.0, "box": 80.0, "half": 60.0}
 GAMMA |= {"gaussian_blur*": 60.0, "motion_blur": 80.0, "nonlinear_blur": 70.0}
 
 

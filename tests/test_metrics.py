@@ -52,6 +52,12 @@ def test_exactness_of_exact_draws_and_of_wrong_ones():
     assert collapsed["variance_ratio"] == pytest.approx(0.01, abs=0.002)
 
 
+def test_variance_ratio_of_two_draws_is_unbiased():
+    draws = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+    # sums of squares 2 and 8, divided by n - 1 = 1
+    assert exactness(draws, draws[0], torch.tensor(5.0))["variance_ratio"] == pytest.approx(2)
+
+
 def test_sliced_wasserstein_agrees_with_pot():
     generator = np.random.default_rng(0)
     x, y = generator.standard_normal((500, 6)), generator.standard_normal((500, 6)) + 1

@@ -22,6 +22,7 @@ def code_block(text, language):
 def test_the_example_runs_as_written(tmp_path):
     code = code_block((ROOT / "README.rst").read_text(), "python")
     assert len([line for line in code.splitlines() if line]) <= 25
+    assert code == (ROOT / "examples" / "template_solver.py").read_text()
     solver = tmp_path / "my_sampler.py"
     solver.write_text(code)
     output = tmp_path / "rows.parquet"

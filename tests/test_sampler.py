@@ -1,6 +1,7 @@
 """What the base class checks of a solver: its class, its presets, the values of its parameters."""
 
 import math
+import re
 from importlib import import_module
 
 import pytest
@@ -141,3 +142,21 @@ def test_steps_are_the_neighbouring_pairs():
             return rng.randn(*prior.event_shape)
 
     assert draw(Steps, *fingerprint_problem(), 2).shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "result, given",
+    [
+        (lambda x: x.numpy(), "a ndarray"),
+        (lambda x: None, "a NoneType"),
+        (lambda x: x[:1], "a tensor (1, 3) of torch.float64 on cpu"),
+        (lambda x: x.unsqueeze(1), "a tensor (2, 1, 3) of torch.float64 on cpu"),
+        (lambda x: x.float(), "a tensor (2, 3) of torch.float32 on cpu"),
+        (lambda x: x.to("meta"), "a tensor (2, 3) of torch.float64 on meta"),
+    ],
+)
+def test_what_is_no_sample_is_refused(result, given):
+    members = {"name": "mine", "sample": lambda self, problem, prior, rng: result(rng.randn(*prior.event_shape))}
+    message = f"mine: sample must return a tensor (2, 3) of torch.float64 on cpu, not {given}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        draw(type("Solver", (PosteriorSampler,), members), *fingerprint_problem(), 2)

@@ -147,7 +147,7 @@ def read_pictures(paths, shape, fit, convert):
 
 
 def select(paths, first, n_images, folder):
-    """Paths first .. first + n_images - 1; raises ValueError if there are not as many."""
+    """Paths number ``first`` to ``first + n_images - 1``; raises ValueError if there are fewer."""
     if first < 0 or n_images < 1 or first + n_images > len(paths):
         raise ValueError(
             f"first={first}, n_images={n_images} asks for images {first}..{first + n_images - 1}, "
@@ -211,8 +211,8 @@ def has_own_folder():
 def fetch_ffhq():
     """Download images 0..999 unless they, or a folder of the user, are there.
 
-    Raises ConnectionError if the download fails and ValueError if the images are not FFHQ's in FFHQ's order, which
-    the shipped thumbnails tell.
+    Raises ConnectionError if the download fails, and ValueError if the images are not FFHQ's in FFHQ's order: they
+    are compared with the shipped thumbnails.
     """
     folder = downloaded_folder()
     if has_own_folder() or folder.is_dir():
@@ -235,8 +235,8 @@ def fetch_ffhq():
 def check_ffhq_order(images, path):
     """Raise ValueError, naming the file, if an image is not the one that its shipped thumbnail shows.
 
-    The mean absolute difference of two of these faces is 33 grey levels or more, that of copies that were compressed
-    (JPEG, quality 75) and resized differently below 3.
+    Two different faces of these have a mean absolute difference of 33 grey levels or more; two copies of one face,
+    compressed (JPEG, quality 75) and resized differently, of less than 3.
     """
     for thumbnail in sorted(THUMBNAILS.glob("*.png")):
         number = int(thumbnail.stem)
@@ -253,16 +253,16 @@ def check_ffhq_order(images, path):
 
 
 def find_ffhq(first, n_images, size, shipped_prior=False):
-    """Paths of FFHQ images, by position in name order, and what makes them size x size.
+    """Paths of FFHQ images, by position in name order, and the function that makes them size x size.
 
-    A prior that is shipped reads the shipped thumbnails, which it was made for. Any other reads the user's images;
-    without a folder of theirs the thumbnails at 64 px, and above what ``benchopt prepare`` fetched.
+    Shipped priors of 64 px read the shipped thumbnails, which they were made for. Others read the user's folder;
+    without one, the thumbnails at 64 px and the images that ``benchopt prepare`` fetched above 64 px.
     """
     own = has_own_folder()
-    if shipped_prior and own:
+    if size == 64 and shipped_prior and own:
         notice = "the embedded priors read the shipped faces of assets/ffhq64, not your folder of FFHQ images"
         warnings.warn(notice, stacklevel=2)
-    if shipped_prior or (size == 64 and not own):
+    if size == 64 and (shipped_prior or not own):
         return select(image_files(THUMBNAILS), first, n_images, THUMBNAILS), as_is
     if downloaded_folder().is_dir() and not own:
         folder = downloaded_folder()
@@ -281,7 +281,7 @@ def imagenet_names():
 
 
 def find_imagenet(first, n_images, size):
-    """Paths of ImageNet validation images, by position in :func:`imagenet_names`, and what makes them size x size.
+    """Paths of ImageNet validation images, in the order of :func:`imagenet_names`, and what makes them size x size.
 
     A file may have a class suffix (``ILSVRC2012_val_00000001_n01751748.JPEG``) and lie in a subfolder. Raises
     ValueError, with the number found, if some are not there.

@@ -49,8 +49,8 @@ def stem_of(description):
 def rendered_files(folder):
     """``{stem: files}`` of a track in the published layout: ``metadata.yaml`` and ``stems/SYY.flac``.
 
-    ``audio_rendered`` may be false for files that exist, so only a file that is missing although it says true is
-    an error.
+    The metadata say ``audio_rendered: false`` of some files that exist, so a file is looked for in any case. That it is
+    missing is an error only where they say true.
     """
     try:
         metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))

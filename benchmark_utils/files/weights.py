@@ -30,9 +30,9 @@ HUB = "https://huggingface.co"
 
 
 class Weights:
-    """The files that a prior or an operator is loaded from; this class itself is for a prior that needs none.
+    """The files that a prior or an operator is loaded from; this base class has none, as a closed form needs.
 
-    Subclasses that look for files have a ``name`` and a ``remedy``, which says how to get them.
+    Subclasses have a ``name`` and a ``remedy``, the part of the error message that says how to get the files.
     """
 
     shipped = True  # with the benchmark, or made of nothing
@@ -75,7 +75,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Asset(Weights):
-    """A file that is shipped; its path is given out only if its content is the shipped one."""
+    """A shipped file, whose content is compared with ``assets/SHA256SUMS`` before it is used."""
 
     name: str
 
@@ -83,12 +83,12 @@ class Asset(Weights):
         return [asset(self.name)]
 
     def require(self):
-        """Nothing: a missing or damaged asset is a broken checkout, which :meth:`paths` tells by an error."""
+        """Does nothing: a missing or damaged asset is a broken checkout, and :meth:`paths` raises an error for it."""
 
 
 @dataclass(frozen=True)
 class UserFiles(Weights):
-    """Files that no program can fetch: at the path that the user names, one file or a folder with ``files``."""
+    """Files that the user has to fetch and to name by a path: one file, or a folder that holds ``files``."""
 
     shipped = False
     name: str
@@ -108,12 +108,12 @@ class UserFiles(Weights):
 class Published(Weights):
     """Checkpoints that their authors publish, converted once to one safetensors file.
 
-    ``name`` is the prior's, one of ``USER_PATHS``; ``converters`` maps each file below ``url`` to a function from the
-    tensors that ``read(path)`` finds in it to those of the prior's networks, which raises ValueError for another
-    network. ``sha256`` (of the only file) and ``size`` in bytes are checked where they are known.
+    ``name`` is the prior's, one of ``USER_PATHS``. ``converters`` has for each file below ``url`` a function: it takes
+    the tensors that ``read(path)`` finds in the file, returns those of the prior's networks, and raises ValueError for
+    another network. ``sha256`` (of the only file) and ``size`` in bytes are checked where they are known.
 
-    The user's path takes precedence: a folder with the files, the only file, or the converted one. It is not compared
-    with ``sha256``, since it may be another training run: its tensors are checked by name and shape.
+    A path that the user names takes precedence: a folder with the files, the only file, or the converted one. Its
+    tensors are checked by name and shape but not by ``sha256``, since it may be another training run.
     """
 
     shipped = False
@@ -181,7 +181,7 @@ class Published(Weights):
                 if self.url.startswith(HUB):
                     from huggingface_hub import hf_hub_download
 
-                    # "main" may move, the content may not: the sha256 is checked below
+                    # the branch "main" may move, so the content is checked below
                     hf_hub_download(self.url.removeprefix(f"{HUB}/"), path.name, revision="main", local_dir=self.folder)
                 else:
                     download(f"{self.url}/{path.name}", path)
@@ -233,7 +233,7 @@ def read_safetensors(path):
 
 
 def load_checkpoint(path, **options):
-    """What a torch checkpoint holds, read without running code from it; ``options`` go to ``torch.load``.
+    """The content of a torch checkpoint, read without running code from it; ``options`` go to ``torch.load``.
 
     Raises ValueError, naming the file, if it is truncated, is no checkpoint or holds more than tensors and numbers.
     """

@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from deepinv.physics import LinearPhysics
 from deepinv.physics.generator import MotionBlurGenerator
 from scipy.fft import next_fast_len
 
+from benchmark_utils.operators.iterative import Iterative
 from benchmark_utils.operators.nonlinear_blur import nonlinear_blur
 from benchmark_utils.operators.per_image import PerImage
 from benchmark_utils.operators.separable import Separable
@@ -99,12 +99,11 @@ def motion_blur(shape, images):
     return MotionBlur(torch.stack(kernels), shape)
 
 
-class MotionBlur(PerImage, LinearPhysics):
+class MotionBlur(PerImage, Iterative):
     """Convolution of each image with its own kernel, reflect padding: (n, C, H, W) -> (n, C, H, W).
 
     ``kernels`` (n, 1, taps, taps) are scaled to sum 1. The convolution and its exact adjoint go through FFTs that
-    are long enough not to wrap around. There is no SVD: ``prox_l2`` and ``A_dagger`` are 200 of deepinv's conjugate
-    gradient steps, always all of them (a tolerance is tested over the whole batch, which would couple its images).
+    are long enough not to wrap around. There is no SVD.
 
     Raises ValueError for an even number of taps and for a kernel that reflection cannot pad.
     """
@@ -113,7 +112,7 @@ class MotionBlur(PerImage, LinearPhysics):
 
     def __init__(self, kernels, img_size):
         check_taps(kernels.shape[-1], img_size)
-        super().__init__(img_size=tuple(img_size), max_iter=200, tol=0.0)
+        super().__init__(img_size)
         self.register_buffer("kernels", kernels / kernels.sum((2, 3), keepdim=True))
         self.radius = kernels.shape[-1] // 2
         self.fft_size = tuple(next_fast_len(size + 2 * self.radius, real=True) for size in img_size[1:])
@@ -137,13 +136,6 @@ class MotionBlur(PerImage, LinearPhysics):
 
     def first_guess(self, y):
         return y
-
-    # deepinv's eps, 1e-8, is added to squared norms: conjugate gradients would stall at an error of about 1e-5
-    def prox_l2(self, z, y, gamma, **_):
-        return super().prox_l2(z, y, gamma, eps=1e-30)
-
-    def A_dagger(self, y, **_):
-        return super().A_dagger(y, eps=1e-30)
 
 
 def fold_reflection(x, radius, dim):

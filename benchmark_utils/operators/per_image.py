@@ -4,7 +4,7 @@ import copy
 
 
 class PerImage:
-    """Mixin for an operator that is another map for every image.
+    """Mixin for an operator whose parameters differ from image to image.
 
     The buffers named in ``per_image`` have one row per image, in the order of the images; ``InverseProblem.rows``
     calls :meth:`take` whenever it picks or repeats images.

@@ -17,7 +17,7 @@ class Separable(DecomposablePhysics):
     """``A(x) = R x C^T`` on every channel: (n, channels, H, W) -> (n, channels, h, w), R (h, H), C (w, W).
 
     With ``R = U_R S_R V_R^T`` and ``C = U_C S_C V_C^T`` the spectrum is ``V_R^T x V_C``, of the shape of the
-    image, and its coordinate (i, j) has singular value ``S_R[i] S_C[j]``: an outer product, never sorted.
+    image, and its coordinate (i, j) has singular value ``S_R[i] S_C[j]``; they are not sorted.
     Products below 1e-12, the rounding of the two factors, are set to 0 and count as null space.
     """
 

@@ -91,6 +91,6 @@ class Bicubic(Separable):
 
 
 def bicubic_matrix(size, factor):
-    """Matrix (size/factor, size) of the 1-D downsampling: what it does to the columns of the identity."""
+    """Matrix (size/factor, size) of the 1-D downsampling; column j is the downsampled j-th unit vector."""
     identity = torch.eye(size, dtype=torch.float64)[None, None]
     return F.interpolate(identity, (size // factor, size), mode="bicubic", antialias=True)[0, 0]

@@ -16,13 +16,15 @@ class EDMUNet(torch.nn.Module):
     A ``diffusers.UNet2DModel`` (about 2 M parameters) works on the 2x2 space-to-depth image (12 channels, 32x32)
     inside the preconditioning of Karras et al. (2022), "Elucidating the Design Space of Diffusion-Based Generative
     Models", https://arxiv.org/abs/2206.00364, eq. (7) and table 1. Noise levels outside ``[SIGMA_MIN, SIGMA_MAX]``
-    keep their true scalings c_skip, c_out and c_in; only the network's noise label is clamped there.
+    keep their true scalings c_skip, c_out and c_in; only the network's noise label is clamped there. ``channels`` is
+    the width of each resolution from 32x32 down; the lowest one has attention.
     """
 
     SIGMA_DATA = 0.5
     SIGMA_MIN, SIGMA_MAX = 0.002, 160.0
+    CHANNELS = (32, 64, 96)
 
-    def __init__(self):
+    def __init__(self, channels=CHANNELS):
         from diffusers import UNet2DModel  # seconds to import, so only when a network is built
 
         super().__init__()
@@ -30,12 +32,12 @@ class EDMUNet(torch.nn.Module):
             sample_size=32,
             in_channels=12,
             out_channels=12,
-            block_out_channels=(32, 64, 96),
+            block_out_channels=tuple(channels),
             layers_per_block=1,
             norm_num_groups=8,
             attention_head_dim=32,
-            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+            down_block_types=("DownBlock2D",) * (len(channels) - 1) + ("AttnDownBlock2D",),
+            up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (len(channels) - 1),
             flip_sin_to_cos=True,
             freq_shift=0,
         )

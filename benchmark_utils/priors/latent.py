@@ -43,7 +43,7 @@ def autoencoder_tensors(state):
     return {f"autoencoder.{name}": value for name, value in vq_to_diffusers(own, VQ_F4).items()}
 
 
-# the authors publish no checksums: a zip file is compared with the one inside it
+# the authors publish no checksums, so a zip file is checked by the sums that it contains
 FFHQ_WEIGHTS = Published(
     name="ffhq256_latent",
     url="https://ommer-lab.com/files/latent-diffusion",

@@ -30,7 +30,7 @@ REST_LEVEL = 1e-6  # power of a resting stem
 
 
 def audio_schedule(sigma_max):
-    """1000 levels from 5e-4 to ``sigma_max``, rho 3: with 20 the table of MGDM for audio, https://arxiv.org/abs/2502.03332."""
+    """1000 levels from 5e-4 to ``sigma_max``, rho 3; with 20, MGDM's levels for audio, https://arxiv.org/abs/2502.03332."""
     return NoiseSchedule.karras(SIGMA_MIN, sigma_max, 3)
 
 

@@ -49,7 +49,7 @@ def require_package():
     if version not in VERSIONS:
         raise FileNotFoundError(
             f"the network of MSDM needs {PACKAGE} {' or '.join(VERSIONS)}, other versions have another network; "
-            f"installed: {version}. Run `pip install {PACKAGE}==0.0.43`"
+            f"installed: {version}. Run `pip install '.[audio]' -c constraints.txt`"
         )
 
 
@@ -87,7 +87,7 @@ class StemNetworks(LoadedPrior):
 
     With ``s_d = 0.2`` (Karras et al. 2022, https://arxiv.org/abs/2206.00364, table 1):
       D(x; s) = clip(s_d^2 / (s^2 + s_d^2) x + s s_d / sqrt(s^2 + s_d^2) F(x / sqrt(s^2 + s_d^2), ln(s) / 4), -1, 1)
-    They were trained at ln s ~ N(-3, 1): the levels above s = 1 are outside.
+    They were trained at ln s ~ N(-3, 1), so they have hardly seen levels above s = 1.
     """
 
     dtype = torch.float32

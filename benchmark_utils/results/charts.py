@@ -17,8 +17,8 @@ FRONT_LABEL = "Pareto front (NFE > 0, no oracle, none that diverged)"
 class Point(NamedTuple):
     """A solver in the plane of cost and quality; ``on_front``: no other is at once as good and as cheap.
 
-    Oracles and solvers that diverged, which ``label`` marks, are not on the front, nor are solvers that never call the
-    denoiser: silence, filters, exact posteriors and supervised networks would leave no sampler there.
+    Oracles are not on the front, nor are solvers that diverged, which ``label`` marks, nor those that never call the
+    denoiser (silence, filters, exact posteriors, supervised networks): beside these, at no cost, no sampler would be.
     """
 
     solver: str
@@ -34,7 +34,7 @@ def cost_label(axis):
 
 
 def log_position(cost, axis):
-    """Where a cost stands on its logarithmic axis: a method without the network has no logarithm, it stands at 1."""
+    """Position of a cost on its logarithmic axis; a cost of 0 is drawn at 1."""
     return max(cost, 1.0) if axis == "NFE + VJP" else cost
 
 

@@ -83,7 +83,7 @@ def _published_methods(rows, setting):
     if not published or best_of_others or not signals.between(*known).all():
         return {}
     solvers = _paper_solvers().get(task_label(rows["dataset_name"].iloc[0], ""), {})
-    # methods of separation are published with their parameters, and more of them than the config has
+    # of separation the tables name methods with their parameters, more than the config runs: compare them by that name
     return {method: method for method in published} if separation and solvers else solvers
 
 
@@ -104,7 +104,7 @@ def paper_comparison(df, task):
     if separation:
         compared = {name: name for name in ("si_sdri_all", *(f"si_sdri_{stem}" for stem in STEMS))}
     elif paper_task == MGDM_TASKS["phase_retrieval"]:
-        # the published one keeps the best of four samples by LPIPS; that one's PSNR, SSIM and FID are not measured
+        # published: the best of four samples by LPIPS, whose PSNR, SSIM and FID we do not measure
         compared = {"lpips": "lpips_best"}
     summary = scores_and_fid(rows)
     body = []

@@ -43,12 +43,12 @@ def picture_cells(df):
     if "final_results" not in df:
         return df.iloc[:0]
     cells = df[df["final_results"].notna() & (df["idx_rep"] == df["idx_rep"].min())]
-    # a CSV file holds but a text of them
+    # a CSV file holds them as text only
     cells = cells[np.array([isinstance(value, dict) for value in cells["final_results"]], dtype=bool)]
     chosen = [cells[:0]]
     for task in scores.tasks(cells):
         rows = scores.rows_of(cells, task)
-        # the same images for everyone: the shard that most solvers have
+        # the shard that most solvers have, so that all are shown on the same images
         shard = rows.groupby("dataset_name", sort=False)["solver_name"].nunique().idxmax()
         chosen.append(rows[rows["dataset_name"] == shard].drop_duplicates("solver_name"))
     return pd.concat(chosen)

@@ -239,7 +239,7 @@ FACTS = {
 
 
 def facts(rows):
-    """``{name: value}`` of the origin of rows; several values are listed, those of an older result left out."""
+    """``{name: value}`` of the origin of rows; different values are joined by "and"; missing columns are left out."""
     found = {}
     for name, column in FACTS.items():
         values = rows[column].dropna().astype(str).unique() if column in rows else []
@@ -264,8 +264,8 @@ def origin_note(rows):
 def comparisons(df):
     """``{label: (tasks, solvers)}``: sets of solvers with the tasks that all of them ran, the largest first.
 
-    The solvers that ran the most tasks, and more and more of the others: each step that costs a task is one entry.
-    A solver has not run a task on which it does not compete; one placeholder where none competes.
+    Solvers are added one by one, those with the most tasks first; each time that leaves fewer common tasks, a new entry
+    begins. A solver has not run a task on which it does not compete; one placeholder where none competes.
     """
     ran = {task: ranked(rows_of(df, task)) for task in tasks(df)}
     solvers = [solver for solver in df["solver_name"].unique() if any(solver in found for found in ran.values())]
@@ -341,7 +341,7 @@ def standings(df, chosen_tasks, solvers):
 
 
 def count_decimals(value):
-    """Decimals to show: four significant digits from 1 on, three below, none of it below 0.00001."""
+    """Decimals that show four significant digits of a value from 1 on and three of a smaller one; 3 below 0.00001."""
     size = abs(value)
     if not np.isfinite(size) or size < 1e-5:
         return 3

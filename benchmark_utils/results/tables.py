@@ -135,7 +135,7 @@ def leaderboard(df, task):
 
 
 def overall(df, compared):
-    """Mean ranks over the tasks of one of :func:`benchmark_utils.results.comparisons`."""
+    """Mean ranks over the tasks of one of :func:`benchmark_utils.results.scores.comparisons`."""
     chosen, solvers = scores.comparisons(df)[compared]
     notes = []
     for solver in df["solver_name"].unique():
@@ -186,8 +186,9 @@ def overall(df, compared):
 def missing(df, config=None, outputs=None):
     """The cells that were asked for and have no row, with the reason.
 
-    Asked for is a run config, else what the running ``benchopt run`` was told, else every combination of the
-    datasets and solvers that the rows name. ``outputs`` is the folder of the results, by default benchopt's.
+    The cells asked for are those of a run config; without one, those of the ``benchopt run`` that is running; else
+    every combination of the datasets and solvers in the rows. ``outputs`` is the folder of the results, by default
+    benchopt's.
     """
     outputs = outputs or output_folder()
     config = config or command_line_request()

@@ -75,7 +75,7 @@ def requested_cells(config):
 def skip_reason(dataset, objective, solver, repetition, has_data=False):
     """Why benchopt leaves a cell out on purpose, None if it does not: the objective's and the solver's ``skip``.
 
-    ``has_data``: other cells of the dataset have rows, so that what the objective lacks of it here is no reason.
+    With ``has_data`` other cells of the dataset have rows: that its files are not on this machine is then no reason.
     """
     RunContext().set_run_context(objective, dataset, solver, repetition, base_seed=0)
     skipped, reason = objective._set_dataset(dataset)
@@ -154,7 +154,7 @@ def _reason_by_names(dataset_name, objective_name, solver_name, repetition):
 
 
 def read_expected(path):
-    """The run config at ``path``; raises one of ``BAD_REQUEST`` if it asks for what does not exist."""
+    """The run config at ``path``; raises one of ``BAD_REQUEST`` for unknown names or parameters."""
     config = yaml.safe_load(path.read_text())
     next(requested_cells(config), None)
     return config

@@ -29,13 +29,13 @@ from benchopt.results.files_utils import uniquify_fname
 from benchmark_utils.attempts import record_failure
 from benchmark_utils.runs.cells import CELL, command_line_request, diverged_cells, missing_cells, requested_cells
 
-INTERRUPTED = 130  # exit code, as shells have it
+INTERRUPTED = 130  # exit code of shells after Ctrl-C
 
 
 def read_request(arguments):
     """What follows ``benchopt run .`` as (arguments of benchopt, run config, path of the results, parallel backend).
 
-    Raises one of ``BAD_REQUEST`` if it asks for what does not exist, or results cannot be written.
+    Raises one of ``BAD_REQUEST`` for unknown names, parameters or files, and if results cannot be written.
     """
     arguments = arguments if arguments[:1] == ["."] else [".", *arguments]
     with benchopt_run.make_context("run", list(arguments)) as context:
@@ -105,7 +105,7 @@ def survive_dead_jobs():
 def account(arguments, request, path):
     """Collect what is finished if the run broke off; list cells to note, and return how many are missing."""
     if not path.exists():
-        with contextlib.suppress(SystemExit):  # benchopt's word for: no cell is finished
+        with contextlib.suppress(SystemExit):  # benchopt exits if no cell is finished
             benchopt_run.main([*arguments, "--collect"], prog_name="run", standalone_mode=False)
     rows = read_results(path) if path.exists() else pd.DataFrame(columns=CELL)
     notes = [*missing_cells(rows, request, path.parent), *diverged_cells(rows)]
@@ -130,7 +130,7 @@ def run_and_account(arguments, request, path, backend, allow_failures):
     if interrupted:
         print("Interrupted. The same command runs the missing cells.")
         return INTERRUPTED
-    if path.exists() and exit_code:  # benchopt's word for: the page cannot be drawn
+    if path.exists() and exit_code:  # benchopt wrote the results but could not draw the page
         return exit_code
     if not path.exists() and not n_failed:
         print("Every cell was skipped: a run without results is a failure, unless --allow-failures is given.")

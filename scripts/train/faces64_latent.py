@@ -32,11 +32,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torchvision.utils import save_image
 
+from benchmark_utils.files.paths import write_atomically
 from benchmark_utils.metrics import lpips_network, psnr_score
 from benchmark_utils.priors.latent import PATCH, latent_schedule, tiny_autoencoder, tiny_prior, tiny_unet
-from scripts.train.faces64 import load_images, to_range
+from scripts.train.faces64 import EVALUATED_SIGMAS, load_images, to_range
 
-EVALUATED_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 LPIPS_WEIGHT, KL_WEIGHT = 0.1, 0.002
 
 
@@ -60,9 +60,8 @@ class Stage:
 
     def save(self):
         parts = {part: getattr(self, part).state_dict() for part in ("network", "average", "optimiser")}
-        partial = self.path.with_suffix(".tmp")
-        torch.save(parts | {"images_seen": self.images_seen, "seconds": self.seconds}, partial)
-        partial.replace(self.path)
+        state = parts | {"images_seen": self.images_seen, "seconds": self.seconds}
+        write_atomically(self.path, lambda partial: torch.save(state, partial))
 
     def train(self, loss_of_batch, report):
         """Minimise ``loss_of_batch(generator) -> (loss, images in the batch)`` until the time is over."""
@@ -93,13 +92,13 @@ class Stage:
         report(self)
 
 
-def mirrored(x, generator):
+def mirror(x, generator):
     """Each image of a batch, or its mirror image."""
     flipped = torch.rand(len(x), generator=generator) < 0.5
     return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-1), x)
 
 
-def recoloured(x, generator):
+def recolour(x, generator):
     """Float images in [-1, 1], half of them with its channels permuted and a random contrast and saturation."""
     n = len(x) // 2
     order = torch.rand(n, 3, generator=generator).argsort(1)
@@ -117,7 +116,7 @@ def train_autoencoder(train, heldout, args):
 
     def loss_of_batch(generator):
         index = torch.randint(len(train), (args.batch_size,), generator=generator)
-        x = recoloured(to_range(mirrored(train[index], generator), "cpu"), generator).to(args.device)
+        x = recolour(to_range(mirror(train[index], generator), "cpu"), generator).to(args.device)
         law = stage.network.encode(F.pixel_unshuffle(x, PATCH)).latent_dist
         z = law.mean + law.std * torch.randn(law.mean.shape, generator=generator).to(args.device)
         x_hat = F.pixel_shuffle(stage.network.decode(z).sample, PATCH)

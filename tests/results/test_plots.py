@@ -31,7 +31,7 @@ from benchmark_utils.results.page import FIGURE_SPACE, page_table
 from benchmark_utils.results.scores import frechet_distance
 from benchmark_utils.runs import cells
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yml").read_text())
 
 
@@ -348,7 +348,7 @@ def test_separation_is_compared_with_table_9(sigma_max, chunk_length, tracks, ap
             measured = {"si_sdri_all": [16.0, 17.0], "si_sdri_bass": [18.0, 18.0]}
             first = 2_098_000 if dataset.endswith("excerpt]") else int(tracks[number].split("-")[0]) * 1000
             images = (first, first + 1000)
-            rows += cell(dataset, solver, images, measured, task="separation")
+            rows += cell(dataset, solver, images, measured, task="separation", unit="tracks")
     df = pd.DataFrame(rows)
     (task,) = scores.tasks(df)
     shown = text_rows(paper.paper_comparison(df, task))

@@ -14,9 +14,10 @@ from PIL import Image
 
 from benchmark_utils.files import images
 from benchmark_utils.files.paths import ASSETS, user_files_state
+from benchmark_utils.priors import Prior
 from datasets.ffhq_hdr import Dataset
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def picture(width, height, seed=0):
@@ -275,7 +276,7 @@ def pipeline_handle(size):
 
 def test_a_64_px_prior_of_the_user_reads_the_named_folder(ffhq, monkeypatch):
     picture(256, 256).save(ffhq / "mine.png")
-    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    monkeypatch.setattr(Prior, "of", lambda _: pipeline_handle(64))
     data = Dataset.get_instance(n_images=1).get_data()
     assert data["files"] == ("mine.png",)
     expected = picture(256, 256).resize((64, 64), Image.Resampling.LANCZOS)
@@ -284,7 +285,7 @@ def test_a_64_px_prior_of_the_user_reads_the_named_folder(ffhq, monkeypatch):
 
 def test_without_a_folder_a_64_px_prior_reads_the_thumbnails(monkeypatch):
     monkeypatch.delenv("FFHQ_PATH", raising=False)
-    monkeypatch.setattr("benchmark_utils.tasks.Prior.of", lambda _: pipeline_handle(64))
+    monkeypatch.setattr(Prior, "of", lambda _: pipeline_handle(64))
     assert Dataset.get_instance(n_images=1, first=20).get_data()["files"] == ("00025.png",)
 
 
@@ -345,10 +346,34 @@ def test_the_offer_to_convert_a_picture_works(ffhq, mode):
 
 
 @pytest.mark.parametrize("place", [".", "Track01900/stems"])
-def test_cache_key_sees_a_file_that_joins_the_users_folder(ffhq, place):
-    folder = ffhq / place
-    folder.mkdir(parents=True, exist_ok=True)
-    os.utime(folder, (0, 0))
+def test_cache_key_sees_what_changes_in_the_users_folder(ffhq, place):
+    path = ffhq / place / "01.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    states = [user_files_state()]
+
+    def note_change():
+        states.append(user_files_state())
+        assert states[-1] == user_files_state() and states[-1] not in states[:-1]
+
+    path.write_bytes(b"one")
+    note_change()
+    time = path.stat().st_mtime_ns
+    path.write_bytes(b"more")  # in place, within the clock's step
+    os.utime(path, ns=(time, time))
+    note_change()
+    os.utime(path, ns=(time, time + 1))
+    note_change()
+    path.rename(path.with_name("02.png"))
+    note_change()
+    (ffhq / place / ".DS_Store").touch()
+    (ffhq / place / "loop").symlink_to(ffhq, target_is_directory=True)
+    (ffhq / place / "nowhere").symlink_to(ffhq / "gone")
+    assert user_files_state() == states[-1]
+
+
+def test_cache_key_sees_files_behind_a_link(ffhq, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (ffhq / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     before = user_files_state()
-    (folder / "00000.png").touch()
-    assert before != user_files_state() == user_files_state()
+    (tmp_path / "elsewhere" / "03.png").touch()
+    assert user_files_state() != before

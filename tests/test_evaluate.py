@@ -66,7 +66,7 @@ def test_what_is_not_one_task_with_its_data_and_for_the_solver_is_refused(datase
 
 
 def test_the_former_name_says_the_new_one():
-    with pytest.warns(DeprecationWarning, match="benchmark_utils.api is now benchmark_utils.evaluate"):
+    with pytest.warns(FutureWarning, match="benchmark_utils.api is now benchmark_utils.evaluate"):
         assert import_module("benchmark_utils.api").evaluate is evaluate
 
 

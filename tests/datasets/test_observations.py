@@ -1,10 +1,15 @@
 """What the objective makes of the image tasks: noise of the right size where a pixel is seen, and nowhere else."""
 
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import problem_of
+
+from benchmark_utils.evaluate import objective_of
+from benchmark_utils.rng import PURPOSES, RNG
+from datasets.gaussian import Dataset as Gaussian
 
 POISSON = ["super_resolution", "deblurring", "denoising"]
 TASKS = {  # dataset: its parameter, and the values
@@ -16,6 +21,10 @@ TASKS = {  # dataset: its parameter, and the values
     "denoising": (None, [None]),
     "colorization": (None, [None]),
     "jpeg": ("codec", ["soft"]),
+    "ct": ("angles", [10]),
+    "mri": (None, [None]),
+    "single_pixel": (None, [None]),
+    "compressed_sensing": ("fraction", [0.02]),
 }
 CASES = [(name, parameter, value) for name, (parameter, values) in TASKS.items() for value in values]
 PRIORS = ["faces64", "faces64_latent"]
@@ -58,3 +67,30 @@ def test_counts_below_one_are_refused(name, value):
     objective = import_module("objective").Objective.get_instance(**{name: value})
     with pytest.raises(ValueError, match=f"the objective's {name} must be 1 or more, got {value}"):
         objective.set_data(**import_module("datasets.ffhq_hdr").Dataset.get_instance().get_data())
+
+
+def test_a_solver_cannot_rebuild_the_noise_of_y_from_its_seed():
+    objective = objective_of(Gaussian.get_instance())
+    seen = objective.get_objective()
+    problem = seen["problem"]
+    noise = (problem.y - problem.operator.A(objective.x_true)) / problem.noise.std
+
+    def rebuild(seed, purpose):
+        return RNG(seed, purpose, problem.task, problem.images, dtype=torch.float64).randn(*noise.shape[1:])
+
+    torch.testing.assert_close(rebuild(objective.seed, "measurement"), noise)
+    for purpose in PURPOSES:
+        assert not torch.isclose(rebuild(seen["seed"], purpose), noise, rtol=1e-3).any()
+
+
+@pytest.mark.parametrize(
+    "where, message", [("x_true", "^problem 2 of"), ("operator", "^the operator of gaussian gives")]
+)
+def test_data_that_are_no_numbers_are_not_blamed_on_a_solver(where, message):
+    data = Gaussian.get_instance().get_data()
+    if where == "x_true":
+        data["x_true"][2, 0] = torch.nan
+    else:
+        data["operator"].measure = lambda x: x / 0
+    with pytest.raises(ValueError, match=f"{message} .* no finite numbers: mend"):
+        objective_of(SimpleNamespace(get_data=lambda: data))

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from helpers import benchopt, rows_of
 
+from benchmark_utils.provenance import find_imported_beside
+
 CLOSED = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2]"
 
 
@@ -36,6 +38,43 @@ def test_a_run_gives_one_row_per_image_and_uses_the_cache(copy_of_benchmark):
         file.write("# an edit of a file that benchopt does not hash\n")
     code, output = benchopt(copy_of_benchmark, *arguments)
     assert "(cached)" not in output
+
+
+BESIDE = """
+from benchmark_utils.sampler import PosteriorSampler
+from step_rule import scale
+
+
+class Solver(PosteriorSampler):
+    name = "beside"
+
+    def sample(self, problem, prior, rng):
+        return scale * rng.randn(*prior.event_shape)
+"""
+
+
+def test_a_module_beside_a_solver_is_part_of_the_cache_key(copy_of_benchmark, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "beside.py").write_text(BESIDE)
+    arguments = ["run", ".", "-s", str(folder / "beside.py"), "-d", "gaussian[n_problems=1]", "--no-plot"]
+    cached = []
+    for scale in (1, 1, 2):
+        (folder / "step_rule.py").write_text(f"scale = {scale}")
+        code, output = benchopt(copy_of_benchmark, *arguments, PYTHONPATH=str(folder))
+        assert code == 0, output
+        cached.append("done (cached)" in plain(output))
+    assert cached == [False, True, False]
+
+
+def test_imported_files_are_found_through_each_other(tmp_path):
+    texts = {"a": "from . import b\nimport torch.nn", "b": "from x.c import f", "c": "import a, d.e", "z": "import a"}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "e.py").touch()
+    found = find_imported_beside(tmp_path / "a.py")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in found) == ["a.py", "b.py", "c.py", "d/e.py"]
 
 
 def test_a_solver_that_returns_nan_is_named_and_the_others_survive(copy_of_benchmark):

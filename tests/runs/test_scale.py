@@ -30,7 +30,7 @@ def scores(rows):
 
 
 def assert_same_rows(rows, others):
-    """To 1e-6 in float64, as for every batch (``tests/test_invariance.py``)."""
+    """To 1e-6 in float64, as for every batch (``tests/solvers/test_invariance.py``)."""
     pd.testing.assert_frame_equal(scores(rows), scores(others), rtol=0, atol=1e-6)
 
 
@@ -79,7 +79,7 @@ PosteriorSampler.run = recorded(PosteriorSampler.run)
 
 @pytest.mark.slow
 def test_dask_gives_the_same_rows(copy_of_benchmark, whole):
-    pytest.importorskip("distributed", reason="pip install dask distributed -c constraints.txt")
+    pytest.importorskip("distributed", reason="pip install '.[scale]' -c constraints.txt")
     with open(copy_of_benchmark / "benchmark_utils" / "sampler.py", "a") as file:
         file.write(RECORD_WORKER)
     arguments = write_config(copy_of_benchmark, SHARDS)
@@ -92,14 +92,14 @@ def test_dask_gives_the_same_rows(copy_of_benchmark, whole):
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """The environment in which sbatch reaches a SLURM of one node on this machine."""
-    pytest.importorskip("submitit", reason="pip install submitit -c constraints.txt")
+    pytest.importorskip("submitit", reason="pip install '.[scale]' -c constraints.txt")
     if os.getuid() != 0:
         pytest.skip("only root can start slurmd")
     for program in ("munged", "slurmctld", "slurmd", "sbatch"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing: apt-get install --no-install-recommends slurm-wlm munge")
     folder = tmp_path_factory.mktemp("slurm")
-    script = ROOT / "scripts" / "local_slurm.sh"
+    script = ROOT / "tests" / "local_slurm.sh"
     started = subprocess.run([script, "start", folder], capture_output=True, text=True)
     if started.returncode:
         pytest.skip(f"SLURM does not start on this machine: {started.stderr}")

@@ -84,7 +84,7 @@ def test_mixture_posterior_is_the_closed_form(dim, dim_y):
     torch.testing.assert_close(posterior.weights[0], weights, rtol=0, atol=1e-9)
     torch.testing.assert_close(posterior.mean[0], mean, rtol=0, atol=1e-6)  # the inverse loses 1 / sigma^2
     torch.testing.assert_close(posterior.trace_cov[0], trace, rtol=1e-8, atol=0)
-    assert problem.capabilities == {"differentiable", "gaussian", "linear", "svd", "closed_form"}
+    assert problem.capabilities == {"differentiable", "gaussian", "linear", "svd", "closed_form", "truth"}
     assert 0 < sigma < problem.operator.mask.max() and problem.n_observed == dim_y
 
 
@@ -97,6 +97,14 @@ def test_same_seed_same_problem():
     assert not torch.allclose(a.x_true, other.x_true)
     assert not torch.allclose(a.prior.load().log_weights, other.prior.load().log_weights)
     assert a.problem.noise.std != other.problem.noise.std
+
+
+def test_noise_std_of_the_mixture_changes_nothing_but_the_size_of_the_noise():
+    drawn, given = objective_of(GaussianMixture, seed=3), objective_of(GaussianMixture, seed=3, noise_std=0.01)
+    assert given.problem.noise.std == 0.01 != drawn.problem.noise.std
+    assert torch.equal(given.x_true, drawn.x_true)
+    standard = [o.problem.residual(o.x_true) / o.problem.noise.std for o in (given, drawn)]
+    torch.testing.assert_close(*standard, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("Dataset", [GaussianMixture, Gaussian])

@@ -5,6 +5,8 @@ follows a scalar recursion, so the law of the output is known; it still depends 
 moments are averaged over sequences.
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import draw, fingerprint_problem
@@ -103,12 +105,14 @@ def test_variational_step_recovers_the_exact_conditional(variational):
 
 def test_index_laws():
     generator = RNG(0, "sampler", "box", [0]).shared
-    solver = MGDM.get_instance(index_law="uniform", tau=10)
-    drawn = [solver.draw_index(60, 50, False, generator) for _ in range(400)]
+    solver = MGDM.get_instance(index_law="uniform", tau=0.01)
+    drawn = [solver.draw_index(60, 50, False, 1000, generator) for _ in range(400)]
     assert min(drawn) == 10 and max(drawn) == 50
-    assert solver.draw_index(60, 50, True, generator) == 50
+    assert solver.draw_index(60, 50, True, 1000, generator) == 50
+    drawn = [solver.draw_index(6, 5, False, 50, generator) for _ in range(100)]  # tau T rounds to 0, where y is not
+    assert min(drawn) == 1 and max(drawn) == 5
     near_zero = MGDM.get_instance(index_law="near_zero")
-    drawn = [near_zero.draw_index(60, 50, False, generator) for _ in range(200)]
+    drawn = [near_zero.draw_index(60, 50, False, 1000, generator) for _ in range(200)]
     assert min(drawn) == 1 and max(drawn) == 12
 
 
@@ -121,6 +125,26 @@ def test_cost_of_the_paper_setting():
     result = solver.get_result()
     assert result["vjp"] == 24 * 20 + 73 * 5
     assert 1800 <= result["nfe"] - result["vjp"] <= 1850
+
+
+class CountingMGDM(MGDM):
+    """Counts the levels at which s is the next level."""
+
+    def draw_index(self, t, t_prev, last, T, generator):
+        self.n_last = getattr(self, "n_last", 0) + last
+        return super().draw_index(t, t_prev, last, T, generator)
+
+
+@pytest.mark.parametrize("late, n_gradients", [((0.4, 0.25), 1020), (None, 714)])
+def test_cost_of_the_audio_settings(late, n_gradients):
+    """Of 17 levels the released code has 20 steps in 7 and s = t_prev in 4; the paper, the default, in 4 and 4."""
+    problem, prior = fingerprint_problem()
+    audio = SimpleNamespace(name="audio", family="audio", load=prior.load)
+    solver = CountingMGDM.get_instance(late=late)
+    solver.set_objective(problem, audio, 1, 0)
+    solver.run(None)
+    assert solver.get_result()["vjp"] == n_gradients
+    assert solver.n_last == 4
 
 
 def test_fast_preset_costs_less_and_yields_to_parameters_that_are_given():

@@ -1,5 +1,6 @@
 """Priors made of diffusers' networks: pipelines of the hub or a folder, the decoder in parts, bad ones."""
 
+import copy
 import functools
 import json
 import shutil
@@ -11,6 +12,7 @@ import cloudpickle
 import huggingface_hub
 import pytest
 import torch
+from benchopt.benchmark import Benchmark
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -275,8 +277,58 @@ def test_quantiser_passes_the_gradient_as_if_it_were_not_there():
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mark", ["--", "+"])
+def test_options_of_a_name(tmp_path, mark):
+    on = ("checkpoint", True), ("force_not_quantize", True)
+    assert Prior.of(f"ffhq256_latent{mark}checkpoint") == Prior("ffhq256_latent", on[:1])
+    assert Prior.of("google/ddpm-cat-256--checkpoint") == Prior("google/ddpm-cat-256", on[:1])
+    folder = tmp_path / f"org{mark}name"
+    folder.mkdir()
+    assert Prior.of(str(folder)) == Prior(str(folder))
+    assert Prior.of(f"{folder}{mark}checkpoint{mark}force_not_quantize") == Prior(str(folder), on)
+
+
+def test_benchopts_command_line_reads_options_and_paths_as_documented(tmp_path):
+    def prior(text):
+        ((_, parameters),) = Benchmark(ROOT).check_dataset_patterns([f"ffhq_inpainting[mask=half,prior={text}]"])
+        return parameters["prior"]
+
+    for text in ("faces64_latent--checkpoint", "org/name-2--checkpoint", "/data/p_1.x/y"):
+        assert prior(text) == text
+    for text in ("./x", "~/x", "../x", "1aurent/ddpm", "faces64_latent+checkpoint"):
+        with pytest.raises(ValueError, match="Invalid name"):
+            prior(text)
+        assert prior(f"'{text}'") == text
+    # benchopt's parser drops a space, and what it makes of = no quotes prevent
+    assert prior("/a b") == "/ab" and prior("'/a b'") == "/a b" and prior("'/data/a=b'") == "/data/a:b"
+    with pytest.raises(ValueError, match="there is no folder /data/a:b--checkpoint: .* give a path with = in a config"):
+        _ = Prior.of("/data/a:b--checkpoint").spec
+    folder = tmp_path / "a=b c"
+    folder.mkdir()
+    config = {"ffhq_inpainting": {"prior": [str(folder)]}}
+    ((_, parameters),) = Benchmark(ROOT).check_dataset_patterns([config])
+    assert Prior.of(*parameters["prior"]).weights.folder == folder
+
+
+def test_cache_key_sees_the_files_of_a_pipeline(ddpm, tmp_path):
+    folder = shutil.copytree(ddpm, tmp_path / "ddpm")
+
+    def states():
+        objective = Benchmark(ROOT).get_benchmark_objective().get_instance()
+        ((Dataset, _),) = Benchmark(ROOT).check_dataset_patterns(["ffhq_inpainting"])
+        data = Dataset.get_instance(mask="half", prior=str(folder), n_images=1)
+        objective.get_seed = lambda **_: 0
+        objective._set_dataset(data)
+        return objective._get_state(), copy.copy(objective)._get_state()  # benchopt hashes copies
+
+    before, of_copy = states()
+    assert before == of_copy == states()[0]
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("0.02", "0.03"))
+    assert states()[0] != before
+
+
 def test_options_are_checked(ldm, ddpm, tmp_path):
-    assert Prior.of("faces64_latent+checkpoint") == Prior("faces64_latent", (("checkpoint", True),))
     with pytest.raises(ValueError, match="prior faces64 has no option checkpoint; it has none"):
         _ = Prior.of("faces64+checkpoint").spec
     with pytest.raises(ValueError, match="ffhq256_latent has no option fast; it has force_not_quantize, checkpoint"):

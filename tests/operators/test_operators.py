@@ -10,24 +10,31 @@ import scipy.fft
 import scipy.ndimage
 import scipy.stats
 import torch
-from deepinv.physics import BlurFFT
+from deepinv.physics import MRI as DeepinvMRI
+from deepinv.physics import BlurFFT, CompressedSensing, DecomposablePhysics, SinglePixelCamera, Tomography
 from PIL import Image
 
 from benchmark_utils.files.images import THUMBNAILS, read_images
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import jpeg as jpeg_module
 from benchmark_utils.operators.blur import GaussianBlur, MotionBlur, blur, gaussian_blur, motion_blur, n_taps
+from benchmark_utils.operators.channelwise import decompose
 from benchmark_utils.operators.colorization import Colorization
+from benchmark_utils.operators.compressed_sensing import Projections, compressed_sensing, gaussian_matrix
 from benchmark_utils.operators.denoising import denoising
 from benchmark_utils.operators.hdr import HDR
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.operators.jpeg import jpeg
+from benchmark_utils.operators.mri import MRI, mri, random_columns
 from benchmark_utils.operators.nonlinear_blur import KernelWizard, load_kernel_wizard, nonlinear_blur, published_name
 from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
+from benchmark_utils.operators.single_pixel import single_pixel
 from benchmark_utils.operators.super_resolution import super_resolution
+from benchmark_utils.operators.tomography import ParallelBeam, projection_matrix, tomography
 from benchmark_utils.priors import Prior
-from benchmark_utils.problem import InverseProblem, capabilities, count_observed
-from benchmark_utils.rng import RNG
+from benchmark_utils.priors.mixture import FactorAnalyserMixture
+from benchmark_utils.problem import InverseProblem, capabilities, count_observed, has_svd
+from benchmark_utils.rng import RNG, stream_seed
 from objective import Objective
 
 IMAGES = (0, 5, 7)
@@ -74,6 +81,15 @@ GAUSSIANS_61 = {
     "gaussian_zero61": lambda shape: GaussianBlur(3.0, 61, shape, "zero"),
     "gaussian_reflect61": lambda shape: GaussianBlur(3.0, 61, shape, "reflect"),
 }
+MATRICES_8 = {  # more measurements than pixels, and fewer, which leaves a null space
+    "ct30": lambda shape: tomography(30, shape),
+    "ct3": lambda shape: tomography(3, shape),
+    "projections": lambda shape: compressed_sensing(0.25, shape),
+}
+PATTERNS = {"single_pixel": lambda shape: single_pixel(0.25, shape)}
+FOURIER = {"mri2": lambda shape: mri(2, shape)}
+ITERATIVE_CT = {"beams": lambda shape: ParallelBeam(7, shape)}
+ITERATIVE = {"projection_matrix": lambda shape: Projections(gaussian_matrix(20, shape[1] * shape[2]), shape)}
 MOTIONS = {"motion": lambda shape: motion_blur(shape, IMAGES)}
 NONLINEAR = {
     "jpeg": lambda shape: jpeg(2),
@@ -83,8 +99,11 @@ NONLINEAR = {
 SOFT_JPEG = {"soft_jpeg": lambda shape: jpeg(2, "soft")}
 
 SVD_CASES = [
-    *(((3, 8, 8), name, make) for name, make in (WITH_SVD | FACTORS | GAUSSIANS_5).items()),
-    *(((3, 9, 6), name, make) for name, make in (WITH_SVD | FACTORS_3 | GAUSSIANS_5).items()),
+    *(
+        ((3, 8, 8), name, make)
+        for name, make in ((WITH_SVD | FACTORS | GAUSSIANS_5 | MATRICES_8 | PATTERNS | FOURIER).items())
+    ),
+    *(((3, 9, 6), name, make) for name, make in (WITH_SVD | FACTORS_3 | GAUSSIANS_5 | FOURIER).items()),
 ]
 LINEAR_CASES = [
     *SVD_CASES,
@@ -95,6 +114,9 @@ LINEAR_CASES = [
         for name, make in (WITH_SVD | FACTORS | FACTORS_16 | GAUSSIANS | GAUSSIANS_61 | MOTIONS).items()
     ),
     ((3, 64, 64), "motion61", motion_61_taps),
+    *(((3, 16, 16), name, make) for name, make in (ITERATIVE_CT | ITERATIVE | MATRICES_8 | PATTERNS).items()),
+    *(((3, 64, 64), name, make) for name, make in (ITERATIVE_CT | PATTERNS | FOURIER).items()),
+    *(((3, 33, 47), name, make) for name, make in (ITERATIVE | FOURIER).items()),
     *(((3, 33, 47), name, make) for name, make in (WITH_SVD | GAUSSIANS | MOTIONS).items()),
 ]
 ALL_CASES = [
@@ -132,7 +154,7 @@ def test_adjoint(shape, name, make):
     x = random_images(shape)
     y = operator.A(x)
     u = random_images(y.shape[1:], seed=1)
-    left, right = (y * u).sum((1, 2, 3)), (x * operator.A_adjoint(u)).sum((1, 2, 3))
+    left, right = (y * u).flatten(1).sum(1), (x * operator.A_adjoint(u)).flatten(1).sum(1)
     torch.testing.assert_close(left, right, rtol=0, atol=1e-10)
 
 
@@ -142,17 +164,20 @@ def test_svd_is_that_of_the_dense_matrix(shape, name, make):
     matrix = dense_matrix(operator, shape)
     d = matrix.shape[1]
     basis = torch.eye(d, dtype=torch.float64).view(d, *shape)
-    v = repeated(operator, d).V(basis).flatten(1).mT
+    spectral = operator.V_adjoint(basis[:1]).shape[1:]
+    v = repeated(operator, d).V(basis.view(d, *spectral)).flatten(1).mT
     torch.testing.assert_close(v.mT @ v, torch.eye(d, dtype=torch.float64), rtol=0, atol=1e-10)
     vt = repeated(operator, d).V_adjoint(basis).flatten(1).mT
     torch.testing.assert_close(vt, v.mT, rtol=0, atol=1e-10)
-    singular = operator.mask.expand(1, *shape).flatten()
+    singular = operator.mask.expand(1, *spectral).flatten()
     assert (singular >= 0).all()
     # A v_i has norm s_i, and different A v_i are orthogonal: the columns of U are orthonormal
     gram = (matrix @ v).mT @ (matrix @ v)
     torch.testing.assert_close(gram, singular.square().diag(), rtol=0, atol=1e-10)
-    sorted_values = singular.sort(descending=True).values[: len(matrix)]
-    torch.testing.assert_close(sorted_values, torch.linalg.svdvals(matrix), rtol=0, atol=1e-10)
+    sorted_values = singular.sort(descending=True).values
+    torch.testing.assert_close(
+        sorted_values[: len(matrix)], torch.linalg.svdvals(matrix)[: len(singular)], rtol=0, atol=1e-10
+    )
     x = random_images(shape, 1)
     y, spectrum = operator.A(x), operator.mask * operator.V_adjoint(x)
     torch.testing.assert_close(operator.U(spectrum), y, rtol=0, atol=1e-10)
@@ -364,7 +389,7 @@ def test_the_data_are_measured_and_the_likelihood_is_not():
     objective = Objective.get_instance()
     objective.get_seed = lambda **_: 0
     prior = Prior("faces64")
-    objective.set_data(x, jpeg(2), GaussianNoise(0.05), "jpeg2", prior, ("lpips",), (0, 1), ("a", "b"), 1)
+    objective.set_data(jpeg(2), GaussianNoise(0.05), "jpeg2", prior, ("lpips",), (0, 1), ("a", "b"), 1, x_true=x)
     stream = RNG(0, "measurement", "jpeg2", (0, 1), dtype=torch.float64)
     y = jpeg(2).measure(x.double()) + 0.05 * stream.randn(3, 64, 64)
     assert torch.equal(objective.problem.y, y)
@@ -386,14 +411,163 @@ def test_hdr_saturates():
     torch.testing.assert_close(HDR().A(x), torch.tensor([[-1.0, -1.0, -0.4, 0.0, 0.6, 1.0, 1.0]]))
 
 
+@pytest.mark.parametrize("angles", [3, 30])
+def test_tomography_is_deepinv_s(angles):
+    x = random_images((3, 8, 8))
+    degrees = 180 / angles * torch.arange(angles, dtype=torch.float64)  # deepinv makes them in float32
+    theirs = Tomography(degrees, 8, circle=False, normalize=False, dtype=torch.float64)
+    expected = theirs.A(x) / 8
+    for ours in (tomography(angles, (3, 8, 8)), ParallelBeam(angles, (3, 8, 8))):
+        torch.testing.assert_close(ours.A(x), expected, rtol=0, atol=1e-10)
+        torch.testing.assert_close(ours.A_adjoint(expected), theirs.A_adjoint(expected) / 8, rtol=0, atol=1e-10)
+    torch.testing.assert_close(ours.A(torch.ones(1, 1, 8, 8).double())[0, 0, :, 0].sum(), torch.tensor(8.0).double())
+
+
+def test_tomography_of_large_images_has_no_matrix():
+    """256 px: linear, with the exact adjoint, without a table of the pixels' squared number."""
+    shape = (3, 256, 256)
+    operator = tomography(2, shape)
+    assert capabilities(operator, GaussianNoise(0.05), Prior("ffhq256")) >= {"linear"}
+    assert "svd" not in capabilities(operator, GaussianNoise(0.05), Prior("ffhq256"))
+    assert max(buffer.numel() for buffer in operator.buffers()) < 256**2 * 20
+    x = random_images(shape, 1)
+    y = operator.A(x)
+    u = random_images(y.shape[1:], 1, seed=1)
+    torch.testing.assert_close((y * u).sum(), (x * operator.A_adjoint(u)).sum(), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (9, 6), (64, 64)])
+def test_mri_is_deepinv_s(height, width):
+    """Of real images: deepinv has the first pixel and frequency 0 in the middle, and zeros where nothing is seen."""
+    x = random_images((3, height, width))
+    ours = mri(2, (3, height, width))
+    mask = torch.zeros(width, dtype=torch.float64)
+    mask[ours.columns] = 1
+    assert torch.equal(mask, ours.mask.flatten())
+    theirs = DeepinvMRI(mask=torch.fft.fftshift(mask).expand(1, 1, height, width))
+    real, imaginary = ours.A(x).chunk(2, 1)
+    for c in range(3):
+        slices = torch.fft.fftshift(torch.stack([x[:, c], torch.zeros_like(x[:, c])], 1), dim=(-2, -1))
+        kspace = torch.fft.ifftshift(theirs.A(slices), dim=(-2, -1))[..., ours.columns]
+        torch.testing.assert_close(torch.stack([real[:, c], imaginary[:, c]], 1), kspace, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("width, acceleration", [(64, 4), (64, 8), (256, 4), (256, 8), (9, 2), (8, 8)])
+def test_columns_of_mri(width, acceleration):
+    columns = random_columns(width, acceleration)
+    assert len(columns) == len(columns.unique()) <= width / acceleration and columns.max() < width
+    assert {(-int(k)) % width for k in columns} == {int(k) for k in columns}
+    assert width / acceleration - len(columns) < 2
+    centre = min(int(0.08 * width) // 2, len(columns) // 2)
+    assert {k % width for k in range(-centre, centre + 1)} <= {int(k) for k in columns}
+
+
+@pytest.mark.parametrize("size, fraction", [(8, 0.25), (64, 0.25), (64, 0.01)])
+def test_single_pixel_is_deepinv_s(size, fraction):
+    x, ours = random_images((3, size, size)), single_pixel(fraction, (3, size, size))
+    m = round(fraction * size**2)
+    theirs = SinglePixelCamera(m, (3, size, size), ordering="zig_zag", dtype=torch.float64)
+    expected = theirs.A(x).flatten(2)
+    assert ours.A(x).shape == (3, 3, m)
+    torch.testing.assert_close(ours.A(x), expected[..., ours.seen], rtol=0, atol=1e-10)
+    assert expected.count_nonzero() == 9 * m
+
+
+@pytest.mark.parametrize("make", [lambda m: compressed_sensing(m / 64, (3, 8, 8)), None], ids=["svd", "matrix"])
+def test_compressed_sensing_is_deepinv_s(make):
+    x, m = random_images((3, 8, 8)), 16
+    generator = torch.Generator().manual_seed(stream_seed(0, "operator", "compressed_sensing", m))
+    theirs = CompressedSensing(m, (3, 8, 8), channelwise=True, dtype=torch.float64, rng=generator)
+    ours = make(m) if make else Projections(gaussian_matrix(m, 64), (3, 8, 8))
+    torch.testing.assert_close(ours.A(x), theirs.A(x), rtol=0, atol=1e-10)
+
+
+def test_compressed_sensing_of_large_images_has_its_matrix_only():
+    operator = compressed_sensing(0.001, (3, 256, 256))
+    assert isinstance(operator, Projections) and operator.matrix.shape == (66, 65536)
+
+
+@pytest.mark.parametrize("angles, width", [(3, 8), (30, 8), (5, 16)])
+def test_the_basis_of_equal_singular_values_depends_on_the_matrix_alone(angles, width):
+    """A^T A and not the order of its rows, for which LAPACK finds another basis: the turns by 90 degrees are pairs."""
+    matrix = projection_matrix(angles, width)
+    order = torch.randperm(len(matrix), generator=torch.Generator().manual_seed(1))
+    left, singular, right = decompose(matrix)
+    permuted, _, same = decompose(matrix[order])
+    assert (singular.diff().abs() < 1e-12).any() or angles != 30
+    torch.testing.assert_close(same, right, rtol=0, atol=1e-6)
+    torch.testing.assert_close(permuted, left[order], rtol=0, atol=1e-6)
+
+
+def test_a_decomposition_is_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
+    first = tomography(4, (3, 8, 8))
+    (path,) = tmp_path.rglob("*.safetensors")
+    monkeypatch.setattr("benchmark_utils.operators.channelwise.decompose", None)
+    x = random_images((3, 8, 8))
+    assert torch.equal(tomography(4, (3, 8, 8)).A(x), first.A(x))
+    with pytest.raises(TypeError):  # another number of angles is another file
+        tomography(5, (3, 8, 8))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot be read as safetensors: delete it"):
+        tomography(4, (3, 8, 8))
+
+
+def test_one_matrix_serves_all_channels():
+    """Its memory does not grow with the channels, nor does it copy the matrices of an operator in a product."""
+    grey, colour = (tomography(4, (channels, 8, 8)) for channels in (1, 3))
+    assert [buffer.shape for buffer in grey.buffers()] == [buffer.shape for buffer in colour.buffers()]
+    x = random_images((3, 8, 8))
+    for c in range(3):
+        torch.testing.assert_close(colour.A(x)[:, c : c + 1], grey.A(x[:, c : c + 1]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, make", [*MATRICES_8.items(), *PATTERNS.items(), *FOURIER.items()])
+def test_exact_posterior_is_the_dense_solve(name, make):
+    """A Gaussian prior with correlated pixels and channels: ``C A^T (A C A^T + sigma^2 I)^{-1}``, moments and draws."""
+    shape, std = (3, 8, 8), 0.1
+    operator, generator = make(shape).double(), torch.Generator().manual_seed(0)
+    factors = torch.randn(1, 192, 5, generator=generator, dtype=torch.float64)
+    mean = torch.randn(1, 192, generator=generator, dtype=torch.float64)
+    prior = FactorAnalyserMixture(torch.ones(1), mean, factors, torch.tensor([0.3]), shape)
+    matrix, y = dense_matrix(operator, shape), operator.A(random_images(shape, 1)) + 0.1
+    found = frozenset({"svd", "gaussian", "linear"})
+    problem = InverseProblem(operator, GaussianNoise(std), y, name, y.numel(), (0,), capabilities=found)
+    posterior = prior.posterior(problem)
+    covariance = factors[0] @ factors[0].mT + prior.s2 * torch.eye(192, dtype=torch.float64)
+    y_covariance = matrix @ covariance @ matrix.mT + std**2 * torch.eye(len(matrix), dtype=torch.float64)
+    gain = torch.linalg.solve(y_covariance, matrix @ covariance).mT
+    expected = mean[0] + gain @ (y.flatten() - matrix @ mean[0])
+    torch.testing.assert_close(posterior.mean.flatten(), expected, rtol=0, atol=1e-9)
+    posterior_covariance = covariance - gain @ matrix @ covariance
+    torch.testing.assert_close(posterior.trace_cov[0], posterior_covariance.trace(), rtol=1e-9, atol=0)
+    n = 4000
+    draws = posterior.sample(RNG(0, "sampler", name, [0] * n, range(n), dtype=torch.float64, block=1)).flatten(1)
+    standard_errors = (posterior_covariance.diagonal() / n).sqrt()
+    assert ((draws.mean(0) - expected) / standard_errors).abs().max() < 5
+    directions = torch.randn(192, 20, generator=generator, dtype=torch.float64)
+    variances = (directions * (posterior_covariance @ directions)).sum(0)
+    torch.testing.assert_close((draws @ directions).var(0), variances, rtol=5 * (2 / n) ** 0.5, atol=0)
+
+
+@pytest.mark.parametrize("shape, name, make", [case for case in LINEAR_CASES if case[1] in ("mri2", "single_pixel")])
+def test_hidden_measurements_do_not_exist(shape, name, make):
+    """Each value of y is seen: none is 0 for every image."""
+    assert (make(shape).A(random_images(shape)).abs().amax((0, 1)) > 0).double().mean() > 0.9
+
+
 # capabilities
 
 
 @pytest.mark.parametrize(
     "name, make, expected",
     [
-        *((name, make, {"linear", "svd"}) for name, make in (WITH_SVD | FACTORS | GAUSSIANS_5).items()),
+        *(
+            (name, make, {"linear", "svd"})
+            for name, make in (WITH_SVD | FACTORS | GAUSSIANS_5 | PATTERNS | FOURIER).items()
+        ),
         ("motion5", motion_5_taps, {"linear"}),
+        *((name, make, {"linear"}) for name, make in (ITERATIVE_CT | ITERATIVE).items()),
         *((name, make, set()) for name, make in (NONLINEAR | SOFT_JPEG).items() if "jpeg" not in name),
         ("jpeg", lambda shape: jpeg(2), {"idempotent"}),
         ("soft_jpeg", lambda shape: jpeg(10, "soft"), {"idempotent"}),
@@ -411,6 +585,27 @@ def test_a_half_spectrum_is_no_svd():
     kernel = torch.rand(1, 1, 5, 5)
     operator = BlurFFT(img_size=(3, 64, 64), filter=kernel / kernel.sum())
     assert "svd" not in capabilities(operator, GaussianNoise(0.05), Prior("faces64"))
+
+
+class TwoChannels(DecomposablePhysics):
+    """Real and imaginary parts of the Fourier transform of one channel: V has orthonormal rows, twice as many."""
+
+    def __init__(self):
+        super().__init__(mask=torch.ones(1))
+
+    def V_adjoint(self, x):
+        spectrum = torch.fft.fft2(x, norm="ortho")
+        return torch.cat([spectrum.real, spectrum.imag], 1)
+
+    def V(self, spectrum, **_):
+        return torch.fft.ifft2(torch.complex(*spectrum.chunk(2, 1)), norm="ortho").real
+
+
+@pytest.mark.parametrize("operator", [TwoChannels(), DeepinvMRI(img_size=(2, 64, 64))], ids=["tall", "complex"])
+def test_two_channel_spectra_are_no_svd(operator):
+    """One whose V is not square, and one that takes images of two channels only."""
+    assert "svd" not in capabilities(operator, GaussianNoise(0.05), Prior("faces64"))
+    assert has_svd(DeepinvMRI(img_size=(2, 8, 8)), (2, 8, 8))
 
 
 def test_poisson_noise_is_not_gaussian():
@@ -639,6 +834,16 @@ def test_nonlinear_blur_says_what_is_wrong(checkpoint, monkeypatch):
         (lambda: jpeg(2, "webp"), "unknown codec 'webp'"),
         (lambda: jpeg(0), "quality must lie in 1..100, got 0"),
         (lambda: jpeg(2, "soft").A(torch.zeros(1, 3, 24, 16)), "multiples of 16, got 24x16"),
+        (lambda: tomography(0, (3, 8, 8)), "angles must be a whole number of 1 or more, got 0"),
+        (lambda: tomography(2.5, (3, 8, 8)), "angles must be a whole number of 1 or more, got 2.5"),
+        (lambda: tomography(3, (3, 8, 6)), "square images, got 8x6"),
+        (lambda: mri(1, (3, 8, 8)), "acceleration must lie above 1 and be at most 8, the image's width, got 1"),
+        (lambda: mri(9, (3, 8, 8)), "at most 8, the image's width, got 9"),
+        (lambda: MRI(torch.tensor([0, 1]), (3, 8, 8)), r"must have -k with k, got \[0, 1\] of 8"),
+        (lambda: single_pixel(0.25, (3, 8, 6)), "powers of 2, got 8x6"),
+        (lambda: single_pixel(0, (3, 8, 8)), r"fraction must lie in \(0, 1\] .* of 64 pixels, got 0"),
+        (lambda: compressed_sensing(1.5, (3, 8, 8)), "fraction must lie in .* got 1.5"),
+        (lambda: compressed_sensing(0.25, (3, 256, 256)), "needs a matrix of 8.6 GB: take a fraction of at most 0.12"),
         (lambda: PoissonNoise(0), "rate must be positive, got 0"),
     ],
 )

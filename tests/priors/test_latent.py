@@ -143,6 +143,27 @@ def test_resample_has_its_three_stages(pair):
     assert CountingReSample.fits == [17, 16 + 1]
 
 
+def test_resample_evaluates_the_denoiser_as_often_as_the_released_code(pair):
+    """500 steps, and 33 times 4 DDIM steps and an estimate ahead."""
+    (problem, handle), _ = pair
+    solver = ReSample.get_instance(n_pixel=1, n_latent=1)
+    solver.set_objective(problem, handle, 1, 0)
+    solver.run(None)
+    assert solver.get_result()["nfe"] == 665
+
+
+@pytest.mark.parametrize("estimate", ["code", "tweedie"])
+def test_resample_has_one_estimate_for_guidance_and_consistency(pair, estimate):
+    """Under N(0, I) D = sqrt(abar) z, so that the code's estimate is (1 - (1 - abar)^1.5) z / sqrt(abar)."""
+    (problem, handle), _ = pair
+    prior = handle.load("cpu")
+    solver = ReSample.get_instance(estimate=estimate)
+    solver.set_objective(problem, handle, 1, 0)
+    z, abar = torch.tensor([[0.3, -0.2, 0.5]], dtype=torch.float64), prior.schedule.abar(400)
+    expected = abar**0.5 * z if estimate == "tweedie" else (1 - (1 - abar) ** 1.5) * z / abar**0.5
+    torch.testing.assert_close(solver.look_ahead(prior, z, [400, 0]), expected, rtol=0, atol=1e-12)
+
+
 def test_mgdm_takes_many_gradient_steps_at_every_tenth_step(pair):
     """Table 5: 20 steps for i <= 25 or i mod 10 = 0, else 3, with i = 98, ..., 2: 31 times 20 and 66 times 3."""
     solver = MGDM.get_instance()

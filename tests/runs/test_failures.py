@@ -79,7 +79,7 @@ def test_a_dataset_that_raises_fails_its_own_cells(bench):
     code, output = accounted_run(bench, "-s", "small", "-d", dataset, "-o", "*[n_samples=20]", "--no-display")
     assert code == 1
     (line,) = missing(output)
-    assert "dim=1" in line and "ValueError: two coordinates are observed, so dim must be at least 2, got 1" in line
+    assert "dim=1" in line and "ValueError: two coordinates are observed, so gaussian needs a dim" in line
     (page,) = (bench / "outputs").glob("*benchopt_run*.html")
     assert "two coordinates are observed" in page.read_text().replace("\\u00a0", " ")
     assert set(rows_of(bench).p_dataset_dim) == {2, 3}
@@ -241,7 +241,7 @@ def test_a_killed_worker_leaves_the_finished_cells(bench):
 
 @pytest.mark.slow
 def test_dask_repeats_the_cell_of_a_killed_worker(bench):
-    pytest.importorskip("distributed", reason="pip install dask distributed -c constraints.txt")
+    pytest.importorskip("distributed", reason="pip install '.[scale]' -c constraints.txt")
     arguments = ["-s", "small[seconds=[10.0,11.0]]", *TASK, "--no-plot", "--parallel-config", "configs/dask.yml"]
     process = start(bench, *arguments)
     assert wait_for_a_cell(bench, process)

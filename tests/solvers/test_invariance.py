@@ -14,7 +14,7 @@ from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.sampler import PosteriorSampler
 
-SOLVERS = sorted(path.stem for path in (Path(__file__).parents[1] / "solvers").glob("*.py") if path.stem[0] != "_")
+SOLVERS = sorted(path.stem for path in (Path(__file__).parents[2] / "solvers").glob("*.py") if path.stem[0] != "_")
 SMALL = Prior("gaussian", (("dim", 8), ("correlation", 0.5)))
 LATENT = Prior("gaussian_latent")
 FACES = Prior("faces64_mfa")

@@ -177,6 +177,18 @@ def test_pnp_dm_langevin_step_has_the_current_coupling():
     assert_moments(z, mean.tolist(), variance.tolist(), rounding=0.04)
 
 
+def test_pnp_dm_says_what_its_likelihood_step_is():
+    """``auto`` is Langevin without an SVD; there is no ``exact`` that would be Langevin without saying so."""
+    problem, prior = fingerprint_problem()
+    without = replace(problem, capabilities=problem.capabilities - {"svd"})
+    settings = {"n_iterations": 2, "rho_max": 0.3, "n_langevin": 3}
+    langevin = draw(PnPDM, problem, prior, 5, likelihood="langevin", **settings)
+    assert torch.equal(draw(PnPDM, without, prior, 5, **settings), langevin)
+    assert not torch.allclose(draw(PnPDM, problem, prior, 5, **settings), langevin)
+    with pytest.raises(ValueError, match="pnp_dm: likelihood must be 'auto' or 'langevin', got 'exact'"):
+        draw(PnPDM, without, prior, 1, likelihood="exact")
+
+
 def test_pnp_dm_reverse_diffusion_stays_in_its_window():
     samples = run(PnPDM, 300)
     assert_moments(samples, (0.894, 1.084, 0.0), (0.0986, 0.2925, 0.907), rounding=0.02)
@@ -248,14 +260,18 @@ def test_mgps_stays_in_its_window():
 
 
 def test_mgps_gradient_steps_of_the_published_schedules():
-    """FFHQ: 20 in the first 5 steps and every 10th, else 2 and in the last 10: the counts of the released code."""
-    ffhq, imagenet = MGPS.get_instance(), MGPS.get_instance()
-    ffhq.resolve_presets("ffhq", "box")
-    imagenet.resolve_presets("imagenet", "box")
-    steps = range(299, 0, -1)
-    assert [ffhq.n_gradient_steps(i) for i in steps].count(20) == 5 + 28
-    assert sum(ffhq.n_gradient_steps(i) for i in steps if i > 1) == 1190
-    assert [imagenet.n_gradient_steps(i) for i in steps].count(10) == 14
+    """The released configurations; the last steps, always with 2, are 20 for FFHQ and mixtures, 10 for the others."""
+
+    def counts(family):
+        solver = MGPS.get_instance()
+        solver.resolve_presets(family, "box")
+        return [solver.n_gradient_steps(i) for i in range(299, 0, -1)]
+
+    assert counts("ffhq").count(20) == 5 + 27 and counts("mixture").count(20) == 10 + 26
+    assert counts("imagenet").count(20) == 5 and counts("imagenet").count(10) == 14
+    latent = counts("ffhq_latent")
+    assert (latent.count(20), latent.count(10), latent.count(2)) == (5, 28, 10)
+    assert all(set(counts(family)[-20:]) == {2} for family in ("ffhq", "mixture", "gaussian"))
 
 
 # ---------------------------------------------------------------------------------------------------------------- DCPS
@@ -282,6 +298,22 @@ class ExactDCPS(DCPS):
 def test_dcps_with_exact_fits(n_blocks, mean, variance):
     """More blocks come closer to the posterior mean (1.154); 3 and 99 are the paper's L = 4 and 100."""
     assert_moments(run(ExactDCPS, 2000, n_blocks=n_blocks), mean, variance, rounding=0.02)
+
+
+def test_dcps_langevin_step_has_the_mean_of_ddpm_s_move():
+    """One step by hand: under N(0, I) the mean of x_k given x_t, not DDIM's move, is sqrt(abar_t / abar_k) x_t."""
+    problem, handle = fingerprint_problem()
+    prior, t, k, h = handle.load(), 700, 300, 1e-3
+    solver = DCPS.get_instance(n_langevin=1, langevin_step=h)
+    solver.set_objective(problem, handle, 1, 0)
+    x = torch.tensor([[0.3, -0.2, 0.5]], dtype=torch.float64)
+    with torch.no_grad():
+        moved = solver.langevin(problem, prior, stream(1), x, t, k)
+    abar_t, abar_k = prior.schedule.abar(t), prior.schedule.abar(k)
+    B = problem.operator.mask * (abar_t / abar_k) ** 0.5
+    drift = -x + B * (abar_k**0.5 * problem.y - B * x) / 0.2**2
+    expected = x + h * drift / (1 + h * drift.norm()) + (2 * h) ** 0.5 * stream(1).randn(3)
+    assert torch.allclose(moved, expected, atol=1e-10)
 
 
 def test_dcps_stays_in_its_window():
