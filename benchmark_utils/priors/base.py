@@ -1,8 +1,10 @@
 """What a file of a prior needs: :class:`PriorSpec`, known before loading, and the interface of a loaded prior."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +89,9 @@ class LoadedPrior:
             if precision == "bfloat16":
                 cast_weights(network)
             if compile:
-                torch._functorch.config.donated_buffer = False  # torch's remedy where a graph is differentiated twice
+                # torch's remedy where a graph is differentiated twice; by name: cloudpickle cannot send the module
+                config: Any = importlib.import_module("torch._functorch.config")
+                config.donated_buffer = False
                 network.compile()
 
     def autocast(self) -> torch.autocast:

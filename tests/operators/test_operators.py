@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmark_utils.files.images import THUMBNAILS, read_images
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
+from benchmark_utils.operators import channelwise
 from benchmark_utils.operators import jpeg as jpeg_module
 from benchmark_utils.operators.blur import GaussianBlur, MotionBlur, blur, gaussian_blur, motion_blur, n_taps
 from benchmark_utils.operators.channelwise import decompose
@@ -503,7 +504,7 @@ def test_a_decomposition_is_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
     first = tomography(4, (3, 8, 8))
     (path,) = tmp_path.rglob("*.safetensors")
-    monkeypatch.setattr("benchmark_utils.operators.channelwise.decompose", None)
+    monkeypatch.setattr(channelwise, "decompose", None)
     x = random_images((3, 8, 8))
     assert torch.equal(tomography(4, (3, 8, 8)).A(x), first.A(x))
     with pytest.raises(TypeError):  # another number of angles is another file

@@ -481,7 +481,7 @@ def test_weights_in_half_precision_are_used_where_there_are_no_others(ldm, broke
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "/no/such", "~/no-such-folder", "a/b/c"])
 def test_a_mistyped_path_is_no_address(name):
-    with pytest.raises(ValueError, match=f"unknown prior '{name}'.* there is no such folder: correct the path"):
+    with pytest.raises(ValueError, match=f"unknown prior '{name}'.* there is no folder {name}: correct the path"):
         _ = Prior(name).spec
 
 
