@@ -257,7 +257,7 @@ NEAR_THE_POSTERIOR = {
         (PSLD, {}, 0.351, 0.68),
         (DAPS, {}, 0.192, 0.41),
         pytest.param(DAPS, NEAR_THE_POSTERIOR["daps"], 0.067, 1.08, marks=pytest.mark.slow),
-        pytest.param(ReSample, {}, 0.330, 0.41, marks=pytest.mark.slow),
+        pytest.param(ReSample, {}, 0.328, 0.69, marks=pytest.mark.slow),
         pytest.param(PnPDM, {}, 0.617, 0.80, marks=pytest.mark.slow),
         pytest.param(PnPDM, NEAR_THE_POSTERIOR["pnp_dm"], 0.060, 0.90, marks=pytest.mark.slow),
     ],
