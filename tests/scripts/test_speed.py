@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark_utils.evaluate import objective_of
 from benchmark_utils.operators.inpainting import inpainting
+from benchmark_utils.operators.nonlinear_blur import KernelWizard, NonlinearBlur
 from benchmark_utils.priors import Prior, known_priors
 from benchmark_utils.priors.base import PriorSpec
 from benchmark_utils.priors.networks import Network
@@ -156,8 +157,8 @@ def from_number(x):
 @pytest.mark.parametrize("read", [item, branch, masked, to_list, from_number])
 def test_a_transfer_in_the_loop_is_noticed(read, monkeypatch):
     class Reads(DDNM):
-        def step(self, problem, prior, rng, x_t, t, s):
-            return super().step(problem, prior, rng, x_t, t, s) * (1 + 1e-9 * read(x_t))
+        def step(self, problem, schedule, rng, x_hat, x_t, t, s):
+            return super().step(problem, schedule, rng, x_hat, x_t, t, s) * (1 + 1e-9 * read(x_t))
 
     assert growth(Reads, *suitable_problem(DDNM), monkeypatch) >= N_STEPS
 
@@ -256,8 +257,9 @@ def test_tf32_without_gpu_is_refused():
 
 
 def test_tf32_is_not_for_an_operator_with_convolutions():
-    skipped, reason = Objective.get_instance(precision="tf32").skip(prior=Prior("faces64"), task="nonlinear_blur")
-    assert skipped and "convolutions of the nonlinear blur" in reason
+    operator = NonlinearBlur(KernelWizard(width=2, n_front=1, n_back=1), torch.zeros(1, 16, 1, 1))
+    skipped, reason = Objective.get_instance(precision="tf32").skip(prior=Prior("faces64"), operator=operator)
+    assert skipped and "convolutions of NonlinearBlur" in reason
 
 
 def test_solvers_get_the_prior_as_the_objective_says():
