@@ -128,7 +128,7 @@ class OwnDataset(BaseDataset):
 
     def _get_state(self):
         """The state of the files that parameters name, for the cache key."""
-        paths = [Path(value).expanduser() for value in self._parameters.values() if isinstance(value, str)]
+        paths = [Path(str(value)).expanduser() for value in self._parameters.values() if value is not None]
         return {"named": [files_state(path) for path in paths if path.exists()]}
 
     def __setstate__(self, state):

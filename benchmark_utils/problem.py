@@ -198,7 +198,7 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
 
 
 def has_svd(operator: DecomposablePhysics, signal_shape: tuple[int, ...]) -> bool:
-    """Whether a deepinv SVD has a square orthonormal ``V``, checked on a random vector, and values of 0 or more.
+    """Whether a deepinv SVD is one of A, has a square orthonormal ``V``, and values of 0 or more; by a random vector.
 
     Solvers take what is not above 0 for the null space, which the negative values of a mask are not. An operator
     whose V does not take signals of this shape has no SVD of them.
@@ -210,13 +210,14 @@ def has_svd(operator: DecomposablePhysics, signal_shape: tuple[int, ...]) -> boo
     x = torch.randn(n_rows, *signal_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     try:
         spectrum = operator.V_adjoint(x)
-        back = operator.V(spectrum)
+        back, measured = operator.V(spectrum), operator.U(operator.mask * spectrum)
+        is_of_A = torch.allclose(measured, operator.A(x), atol=1e-6)
     except (RuntimeError, ValueError, IndexError):  # what torch and deepinv raise for a tensor of another shape
         return False
     if spectrum.is_complex() or spectrum.numel() != x.numel() or back.shape != x.shape:
         return False
     same_norm = torch.allclose(spectrum.square().sum(), x.square().sum(), rtol=1e-8)
-    return same_norm and torch.allclose(back, x, atol=1e-8)
+    return is_of_A and same_norm and torch.allclose(back, x, atol=1e-8)
 
 
 def count_observed(operator: Physics, y: Tensor) -> int | Tensor:

@@ -46,7 +46,8 @@ class Dataset(OwnDataset):
         if estimated:
             operator = data["operator"]
             std = estimate_noise_std(y, operator.mask != 0 if isinstance(operator, Inpainting) else None)
-            warnings.warn(f"noise_std={std:.4g}, estimated from the finest diagonal details of y", stacklevel=2)
+            notice = f"noise_std={std:.4g}, estimated from the finest diagonal details of y"
+            warnings.warn(f"{notice}: too high where these are the picture's", stacklevel=2)
             data["noise"] = GaussianNoise(std)
         return data | {
             "y": y,
@@ -56,6 +57,8 @@ class Dataset(OwnDataset):
         }
 
     def noise(self, operator, default_std):
+        if self.noise_std == "estimate" and self.poisson_rate is not None:
+            raise ValueError("give noise_std or poisson_rate, not both")
         if self.noise_std == "estimate":
             return None  # known when the measurements are read
         if self.noise_std is None and self.poisson_rate is None and isinstance(operator.noise_model, ZeroNoise):

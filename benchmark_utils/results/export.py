@@ -1,5 +1,6 @@
 """Write what a run stored as files: pictures as PNG, audio as WAV, and a JSON that says where each comes from."""
 
+import hashlib
 import json
 import re
 import sys
@@ -15,8 +16,9 @@ from benchmark_utils.runs.cells import CELL, task_label
 
 
 def name_of(text):
-    """A text as part of a file's name."""
-    return re.sub(r"[^\w.=-]+", "_", text).strip("_")[:100]
+    """A text as part of a file's name; a long one is cut, and its hash keeps it apart from others."""
+    name = re.sub(r"[^\w.=-]+", "_", text).strip("_")
+    return name if len(name) <= 100 else f"{name[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def pictures_of(stored, i):
