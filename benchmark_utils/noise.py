@@ -75,12 +75,13 @@ class PoissonNoise:
         """Expected counts mu of ``clean``; constant, without gradient, where ``clean`` leaves [-1, 1]."""
         return 255 * self.rate * ((clean + 1) / 2).clamp(1e-3, 1)
 
-    def counts(self, y: Tensor) -> Tensor:
-        return (y + 1) * (255 * self.rate / 2)
+    @property
+    def gain(self) -> float:
+        """Counts per unit of y."""
+        return 255 * self.rate / 2
 
-    def approximate_std(self, y: Tensor) -> Tensor:
-        """Standard deviation of each value of y in the Gaussian approximation, ``sqrt(k)`` counts, k at least 1."""
-        return self.counts(y).clamp(min=1).sqrt() / (255 * self.rate / 2)
+    def counts(self, y: Tensor) -> Tensor:
+        return (y + 1) * self.gain
 
     def sample(self, clean: Tensor, rng: RNG) -> Tensor:
         """A noisy measurement for each row of ``clean`` (n, *measurement), by inverting the distribution function."""

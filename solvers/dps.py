@@ -11,8 +11,9 @@ class Solver(PosteriorSampler):
     (public codes take it over the batch). ``zeta`` follows the released code, which scales the gradient of the
     norm; the paper writes the gradient of the squared norm over the norm, which is twice as long, so its step
     sizes are doubled here. The small DDPM variance is used, and the denoiser is not clipped.
-    For photon counts k, of mean mu, the norm is ``sqrt(sum (k - mu)^2 / (2 k))``, k at least 1 in the divisor: the
-    paper's Gaussian approximation (eq. 19). The released code divides the unweighted norm by the mean count instead.
+    For photon counts k of mean mu the paper's Gaussian approximation (eq. 19) has the gradient of
+    ``sum (k - mu)^2 / (2 k)``, k at least 1 in the divisor, over ``||k - mu||``, halved here as above. The released
+    code has the gradient of the mean of ``||k - mu|| / k`` instead.
     """
 
     name = "dps"
@@ -44,10 +45,16 @@ class Solver(PosteriorSampler):
             with torch.enable_grad():
                 x_t = x.requires_grad_()
                 x_hat = prior.denoise(x_t, t)
-                residual = problem.residual(x_hat)
-                if "gaussian" not in problem.capabilities:
-                    residual = residual / (2**0.5 * problem.noise.approximate_std(problem.y))
-                (gradient,) = torch.autograd.grad(residual.flatten(1).norm(dim=1).sum(), x_t)
+                (gradient,) = torch.autograd.grad(self.distance(problem, x_hat).sum(), x_t)
             x_t, x_hat = x_t.detach(), x_hat.detach()
             x = schedule.sample_bridge(x_hat, x_t, 0, s, t, rng) - self.zeta * gradient
         return x
+
+    def distance(self, problem, x_hat):
+        """What a step descends, one number per row."""
+        residual = problem.residual(x_hat).flatten(1)
+        if "gaussian" in problem.capabilities:
+            return residual.norm(dim=1)
+        residual, k = problem.noise.gain * residual, problem.noise.counts(problem.y).flatten(1)
+        squared = (residual.square() / (2 * k.clamp(min=1))).sum(1)
+        return squared / (2 * residual.detach().norm(dim=1))

@@ -115,15 +115,15 @@ def counts_problem():
 
 
 def test_dps_weighs_photon_counts_by_their_variance():
-    """One step by hand: D - zeta grad sqrt(sum (k - mu)^2 / (2 k)), mu = 255 rate (D + 1) / 2, D = sqrt(abar) x."""
+    """One step by hand: D - zeta / 2 grad sum (k - mu)^2 / (2 k) over ||k - mu||, mu = 255 rate (D + 1) / 2."""
     problem, handle = counts_problem()
     x = draw(solver("dps"), problem, handle, 1, n_steps=1, zeta=0.4)[0]
     abar = handle.load().schedule.abar(1000) ** 0.5
     start = RNG(0, "sampler", "denoising", (0,), dtype=torch.float64).randn(3).requires_grad_()
     k, scale = torch.tensor([0.0, 3.0, 11.0], dtype=torch.float64), 255 * 0.05 / 2
-    distance = ((k - scale * (abar * start + 1)).square() / (2 * k.clamp(min=1))).sum().sqrt()
-    (gradient,) = torch.autograd.grad(distance, start)
-    assert torch.allclose(x, (abar * start - 0.4 * gradient).detach(), atol=1e-12)
+    difference = k - scale * (abar * start + 1)
+    (gradient,) = torch.autograd.grad((difference.square() / (2 * k.clamp(min=1))).sum(), start)
+    assert torch.allclose(x, (abar * start - 0.2 * gradient / difference.norm()).detach(), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["mpgd", "reddiff"])
