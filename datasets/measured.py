@@ -76,8 +76,11 @@ def read_measurement(path, expected, source):
         y = y[0] if y.ndim == len(expected) + 1 and len(y) == 1 else y
     else:
         picture = ImageOps.exif_transpose(open_image(path))
-        white = 65535 if picture.mode.startswith("I") else 255
-        pixels = torch.from_numpy(np.array(picture.convert("RGB") if picture.mode == "P" else picture)).float()
+        known = {"1": "L", "P": "RGB"}.get(picture.mode, picture.mode)
+        if known not in ("L", "RGB") and not known.startswith("I"):
+            raise ValueError(f"{path} is a picture of mode {known}, whose range is not known: write an array, .npy")
+        white = 65535 if known.startswith("I") else 255
+        pixels = torch.from_numpy(np.array(picture.convert(known))).float()
         y = (pixels if pixels.ndim == 3 else pixels[..., None]).movedim(-1, 0) * (2 / white) - 1
     if tuple(y.shape) != expected:
         raise ValueError(
@@ -92,13 +95,13 @@ def read_measurement(path, expected, source):
 def read_array(path):
     """The only real tensor of a ``.npy``, ``.pt`` or ``.safetensors`` file; raises ValueError, naming the file."""
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             found = torch.from_numpy(np.load(path))
-        elif path.suffix == ".pt":
+        elif path.suffix.lower() == ".pt":
             found = load_checkpoint(path)
         else:
             found = load_file(path)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+    except (OSError, EOFError, ValueError, TypeError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read as a measurement: write one real array to it ({error})") from error
     if isinstance(found, dict) and len(found) == 1:
         (found,) = found.values()

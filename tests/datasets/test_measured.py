@@ -21,7 +21,7 @@ from benchmark_utils.results import pictures, players, report, scores
 from benchmark_utils.results.export import export
 from benchmark_utils.stored import store
 from datasets.image_folder import Dataset as ImageFolder
-from datasets.measured import Dataset
+from datasets.measured import Dataset, read_measurement
 from datasets.slakh2100 import Dataset as Slakh
 from solvers.ddrm import Solver as DDRM
 from solvers.msdm import Solver as MSDM
@@ -260,3 +260,22 @@ def test_a_mixture_without_stems_is_separated_heard_and_exported(tmp_path, monke
     assert "truth_audio" not in stored
     (mixture,) = players.decode(stored["mixture_audio"])
     assert np.abs(mixture - data["y"].flatten().numpy()).max() < 1e-4
+
+
+def test_a_picture_of_two_colours_is_black_and_white(tmp_path):
+    Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "y.png")
+    y = read_measurement(tmp_path / "y.png", (1, 4, 4), "an operator")
+    assert torch.equal(y[0], 2 * torch.eye(4) - 1)
+
+
+@pytest.mark.parametrize("mode", ["F", "CMYK"])
+def test_a_picture_of_unknown_range_is_refused(tmp_path, mode):
+    Image.new(mode, (4, 4)).save(tmp_path / "y.tif")
+    with pytest.raises(ValueError, match=f"y.tif is a picture of mode {mode}.*write an array"):
+        read_measurement(tmp_path / "y.tif", (1, 4, 4), "an operator")
+
+
+def test_an_empty_array_file_is_named(tmp_path):
+    (tmp_path / "y.npy").touch()
+    with pytest.raises(ValueError, match="y.npy cannot be read as a measurement"):
+        read_measurement(tmp_path / "y.npy", (1, 4, 4), "an operator")
