@@ -52,6 +52,7 @@ from benchmark_utils.metrics import (
     psnr_score,
     sliced_wasserstein,
 )
+from benchmark_utils.options import check_options
 from benchmark_utils.problem import InverseProblem, capabilities, cast, count_observed
 from benchmark_utils.provenance import fingerprint
 from benchmark_utils.rng import RNG, stream_seed
@@ -132,10 +133,7 @@ class Objective(RecordsAttempts, BaseObjective):
             raise ValueError(f"the objective's keep must be all, or left out, got {self.keep!r}")
         if (x_true is None) == (y is None):
             raise ValueError(f"{self._dataset} must return either x_true or y")
-        for name in ("n_samples", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"the objective's {name} must be 1 or more, got {value}")
+        check_options(self)
         self.groups = groups or [[i] for i in range(len(images))]
         for name, group in zip(files, self.groups, strict=True):
             if not (y if x_true is None else x_true)[group].isfinite().all():
