@@ -101,8 +101,8 @@ class Objective(RecordsAttempts, BaseObjective):
     def skip(self, missing=None, metrics=(), prior=None, operator=None, y=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
-        if missing is None and (self.precision not in (None, "float32") or self.compile) and prior.closed_form:
-            missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
+        if missing is None and (self.precision not in (None, "float32") or self.compile) and not prior.has_networks:
+            missing = f"precision and compile are for networks, and {prior.name} has none"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):
             missing = f"tf32 would reach the convolutions of {type(operator).__name__} too; use float32 or bfloat16"
         if missing is None and self.fid and y is not None:

@@ -40,6 +40,11 @@ class Dataset(OwnDataset):
         paths, images = self.choose(f"{FORMATS} {ARRAYS}")
         estimated = self.noise_std == "estimate"
         data = self.problem(prior, shape, images)
+        if estimated and hasattr(data["operator"], "picture"):
+            raise ValueError(
+                f"noise_std=estimate needs measurements that are pictures, those of {self.physics or self.task} are "
+                "not: give a number"
+            )
         probe = torch.rand(len(images), *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         source = self.physics or self.task or self.mask
         expected = tuple(measure_without_noise(data["operator"], probe, source).shape[1:])
