@@ -21,8 +21,8 @@ class Dataset(OwnDataset):
 
     ``path`` is a folder of measurements, or one: pictures, or arrays (``.npy``, ``.pt``, ``.safetensors``) in the units
     of the operator. ``task``, ``physics`` or ``mask`` say how they came about, as in ``image_folder``; what a mask
-    hides may have any values, NaN too. ``noise_std=estimate`` takes the noise's standard deviation from the finest details of
-    the measurements (Donoho and Johnstone 1994), which says it in a notice. ``n_samples`` draws per image.
+    hides may have any values, NaN too. ``noise_std=estimate`` takes the noise's standard deviation from the finest
+    details of the measurements (Donoho and Johnstone 1994), which says it in a notice. ``n_samples`` draws per image.
     """
 
     name = "measured"

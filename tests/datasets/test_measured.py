@@ -153,7 +153,10 @@ BAD = {
     "complex": ({"path": "complex.npy"}, "complex.npy holds torch.complex128, but one real array is needed"),
     "two": ({"path": "two.safetensors"}, "two.safetensors holds 2 tensors, but one real array is needed"),
     "vector": ({"path": "low.png", "task": None, "physics": "physics.py", "noise_std": "estimate"}, "that are images"),
-    "no picture": ({"task": "mri", "noise_std": "estimate"}, "needs measurements that are pictures, those of mri are not"),
+    "no picture": (
+        {"task": "mri", "noise_std": "estimate"},
+        "needs measurements that are pictures, those of mri are not",
+    ),
     "nothing there": ({"path": "empty"}, "empty has no files of the kinds png jpg .* npy pt safetensors"),
     "prior": ({"prior": "gaussian"}, "prior=gaussian has signals of shape"),
     "NaN operator": ({"task": None, "physics": "root.py"}, "root.py: its operator gives NaN or infinite values"),

@@ -65,7 +65,9 @@ def test_hidden_pixels_carry_no_noise(mask, prior):
 @pytest.mark.parametrize("value", [0, -1, 2.5, "two"])
 def test_counts_below_one_are_refused(name, value):
     objective = import_module("objective").Objective.get_instance(**{name: value})
-    with pytest.raises(ValueError, match=f"Posterior sampling: {name} must be a whole number of 1 or more, got {value!r}"):
+    with pytest.raises(
+        ValueError, match=f"Posterior sampling: {name} must be a whole number of 1 or more, got {value!r}"
+    ):
         objective.set_data(**import_module("datasets.ffhq_hdr").Dataset.get_instance().get_data())
 
 
