@@ -52,6 +52,7 @@ from benchmark_utils.metrics import (
     psnr_score,
     sliced_wasserstein,
 )
+from benchmark_utils.options import check_options
 from benchmark_utils.problem import InverseProblem, capabilities, cast, count_observed
 from benchmark_utils.provenance import fingerprint
 from benchmark_utils.rng import RNG, stream_seed
@@ -100,8 +101,8 @@ class Objective(RecordsAttempts, BaseObjective):
     def skip(self, missing=None, metrics=(), prior=None, operator=None, y=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
-        if missing is None and (self.precision not in (None, "float32") or self.compile) and prior.closed_form:
-            missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
+        if missing is None and (self.precision not in (None, "float32") or self.compile) and not prior.has_networks:
+            missing = f"precision and compile are for networks, and {prior.name} has none"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):
             missing = f"tf32 would reach the convolutions of {type(operator).__name__} too; use float32 or bfloat16"
         if missing is None and self.fid and y is not None:
@@ -132,10 +133,7 @@ class Objective(RecordsAttempts, BaseObjective):
             raise ValueError(f"the objective's keep must be all, or left out, got {self.keep!r}")
         if (x_true is None) == (y is None):
             raise ValueError(f"{self._dataset} must return either x_true or y")
-        for name in ("n_samples", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"the objective's {name} must be 1 or more, got {value}")
+        check_options(self)
         self.groups = groups or [[i] for i in range(len(images))]
         for name, group in zip(files, self.groups, strict=True):
             if not (y if x_true is None else x_true)[group].isfinite().all():

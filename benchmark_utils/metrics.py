@@ -150,8 +150,8 @@ METRICS = {
     "fid": Metric(
         "FID",
         -1,
-        "of all images: Fréchet distance of InceptionV3 features (2048, torchmetrics) between first draws and truths; "
-        "biased upwards for few images, so comparable at equal n only",
+        "of all images: Fréchet distance of InceptionV3 features (2048, torchmetrics) between first draws and truths, "
+        "a grey image repeated in three channels; biased upwards for few images, so comparable at equal n only",
     ),
     "si_sdri_all": Metric("SI-SDRi", 1, "dB over the mixture, mean over 4 s windows and stems", si_sdri_all_score),
     **{

@@ -28,6 +28,7 @@ from benchmark_utils.operators.inpainting import HIDDEN, inpainting
 from benchmark_utils.operators.jpeg import QUALITY, jpeg
 from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
 from benchmark_utils.operators.super_resolution import super_resolution
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.rng import stream_seed
 
@@ -177,6 +178,7 @@ class ImageDataset(BaseDataset):
 
     def get_data(self):
         """The objective's data, or ``{"missing": what to do}`` if images or weights are not on this machine."""
+        check_options(self)
         prior = Prior.of(self.prior)
         options = {name: getattr(self, name) for name in self.task.options if getattr(self, name) is not None}
         images = tuple(range(self.first, self.first + self.n_images))

@@ -79,6 +79,11 @@ class Prior:
         return self.spec.closed_form
 
     @property
+    def has_networks(self) -> bool:
+        """Whether there may be networks, which ``precision`` and ``compile`` are for."""
+        return getattr(self.spec, "has_networks", not self.closed_form)
+
+    @property
     def weights(self) -> Weights:
         return self.spec.weights
 

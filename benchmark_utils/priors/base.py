@@ -81,7 +81,10 @@ class LoadedPrior:
         networks, and for tf32 without a GPU.
         """
         if (precision != "float32" or compile) and not self.networks:
-            raise ValueError("precision and compile are for networks, and this prior has none")
+            raise ValueError(
+                "precision and compile are for networks, and this prior has none: leave them out, or list its torch "
+                "modules in the attribute networks of your LoadedPrior"
+            )
         if precision == "tf32" and self.device.type != "cuda":
             raise ValueError(f"tf32 is a mode of NVIDIA GPUs, this run is on {self.device}: use float32 or bfloat16")
         self.precision = precision

@@ -859,7 +859,7 @@ def test_a_dataset_that_raises_here_is_told(tmp_path):
         rows += cell(dataset, solver, (0,), {"lpips": [0.1]})
     (row,) = text_rows(tables.missing(pd.DataFrame(rows), outputs=tmp_path))
     assert row[1] == "silence" and row[3] == "missing"
-    assert "ValueError: chunk_length must be 1 or more, got 0" in row[5]
+    assert "chunk_length must be a whole number of 1 or more, got 0" in row[5]
 
 
 def test_request_of_a_command_line_and_its_config(tmp_path):

@@ -242,7 +242,7 @@ def test_a_closed_form_refuses_what_is_for_networks(how):
     with pytest.raises(ValueError, match="this prior has none"):
         Prior("gaussian", **how).load()
     skipped, reason = Objective.get_instance(**how).skip(**Gaussian.get_instance().get_data())
-    assert skipped and "gaussian is a closed form" in reason
+    assert skipped and "gaussian has none" in reason
 
 
 def test_float32_is_what_a_closed_form_accepts_by_name():

@@ -47,6 +47,10 @@ IMAGE_TASKS = [
     ("ffhq_hdr", {}),
     ("ffhq_denoising", {}),
     ("ffhq_colorization", {}),
+    ("ffhq_ct", {"angles": 2}),  # few rows, whose SVD takes a second
+    ("ffhq_mri", {}),
+    ("ffhq_single_pixel", {}),
+    ("ffhq_compressed_sensing", {"fraction": 0.01}),
 ]
 REAL_JPEG = ("ffhq_jpeg", {"codec": "real"})  # kornia's codec takes a second for each of these
 
