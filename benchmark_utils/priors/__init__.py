@@ -79,6 +79,14 @@ class Prior:
         return self.spec.closed_form
 
     @property
+    def labelled(self) -> bool:
+        return self.spec.labelled
+
+    @property
+    def tilted_denoiser(self) -> bool:
+        return self.spec.tilted_denoiser
+
+    @property
     def weights(self) -> Weights:
         return self.spec.weights
 

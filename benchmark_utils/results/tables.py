@@ -17,7 +17,8 @@ from benchmark_utils.runs.cells import (
 )
 
 OF_SAMPLES = ("lpips_best", "psnr_mean", "si_sdri_mean", "spread", "ess")
-EXACTNESS = ("sliced_wasserstein", "mean_error", "variance_ratio", "mode_tv")
+EXACTNESS = ("sliced_wasserstein", "mean_error", "variance_ratio", "mode_tv", "label_probability", "mmd")
+EXACTNESS += ("precision", "recall", "density", "coverage", "class_accuracy")
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 MISSING = "–"
 MISSING_COLUMNS = ["#", "solver", "task", "status", "cells", "why"]
