@@ -1,11 +1,7 @@
 from benchopt import BaseDataset
 
-from benchmark_utils.noise import LabelTilt
-from benchmark_utils.operators.label import ClassProbabilities, one_hot
 from benchmark_utils.priors import Prior
-
-EXACT_LAW = ("sliced_wasserstein", "sliced_wasserstein_floor", "mode_tv", "mean_error", "mean_error_floor")
-METRICS = (*EXACT_LAW, "variance_ratio", "label_probability", "mmd", "precision", "recall", "density", "coverage")
+from benchmark_utils.tasks import label_data
 
 
 class Dataset(BaseDataset):
@@ -21,16 +17,4 @@ class Dataset(BaseDataset):
 
     def get_data(self):
         prior = Prior("labelled_mixture", (("dim", self.dim),))
-        problems = tuple(range(self.n_problems))
-        return {
-            "y": one_hot(self.label, 5, self.n_problems, f"prior {prior.name}"),
-            "operator": ClassProbabilities(prior),
-            "noise": LabelTilt(self.weight),
-            "task": "label",
-            "prior": prior,
-            "metrics": METRICS,
-            "images": problems,
-            "files": tuple(f"repetition {number}" for number in problems),
-            "n_samples": 2000,
-            "unit": "repetitions",
-        }
+        return label_data(prior, self.label, self.weight, self.n_problems, n_samples=2000)

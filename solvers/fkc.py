@@ -2,7 +2,6 @@ import torch
 
 from benchmark_utils.guidance import choose_weight, guided_levels
 from benchmark_utils.particles import Particles
-from benchmark_utils.priors.base import expand_like
 from benchmark_utils.sampler import PosteriorSampler
 
 DEFAULTS = {"weight": "problem", "n_steps": 400, "n_particles": 256, "ess_threshold": 0.5}
@@ -56,5 +55,5 @@ class Solver(PosteriorSampler):
         shape = filters.n_filters, filters.n_particles
         squared = log_weights.view(shape).softmax(1).square().sum(1)
         poor = (1 / (filters.n_particles * squared) < self.ess_threshold).repeat_interleave(shape[1])
-        rows = filters.systematic(log_weights)
-        return torch.where(expand_like(poor, x), x[rows], x), torch.where(poor, 0.0, log_weights)
+        rows = torch.where(poor, filters.systematic(log_weights), torch.arange(len(x), device=x.device))
+        return x[rows], torch.where(poor, 0.0, log_weights)
