@@ -45,6 +45,7 @@ from torch.nn import Conv2d
 from benchmark_utils.attempts import RecordsAttempts, forget_attempt
 from benchmark_utils.calibration import calibration_scores, exact_scores
 from benchmark_utils.files.paths import files_state
+from benchmark_utils.label_scores import tilted_scores
 from benchmark_utils.metrics import (
     METRICS,
     diverged_share,
@@ -147,6 +148,7 @@ class Objective(RecordsAttempts, BaseObjective):
         self._state = fingerprint(getattr(self._dataset, "_module_filename", None)) | {"named": named}
         self._reference = None
         self.seed = self.get_seed(use_repetition=True)
+        self._references = {}
         self.draws_per_image = self.n_samples or n_samples
         operator = cast(operator, torch.float64)
         y = self._measure(operator, noise, task, images) if y is None else y.double()
@@ -231,17 +233,32 @@ class Objective(RecordsAttempts, BaseObjective):
 
     def _mixture_scores(self, i, draws):
         """Distances to exact draws, and between two sets of them."""
-        image, n = self.problem.images[i], len(draws)
-        prior = self.prior.load("cpu")
-        posterior = prior.posterior(self.problem.rows([i]))
-        key = self.seed, "reference", self.problem.task, [image] * 2 * n, range(2 * n)
+        if i not in self._references:
+            self._references[i] = self._draw_reference(i, len(draws))
+        posterior, reference, floors = self._references[i]
+        responsibilities = self.prior.load("cpu").responsibilities(draws)
+        scores = self._distances(i, draws, reference, posterior)
+        scores["mode_tv"] = mode_total_variation(responsibilities, posterior.weights[0])
+        return floors | scores
+
+    def _draw_reference(self, i, n):
+        """The exact posterior of an image, n draws of it, and the scores that n others get, as ``<score>_floor``."""
+        posterior = self.prior.load("cpu").posterior(self.problem.rows([i]))
+        key = self.seed, "reference", self.problem.task, [self.problem.images[i]] * 2 * n, range(2 * n)
         stream = RNG(*key, dtype=torch.float64, block=1)  # few numbers of many rows: none ahead
         reference, other = posterior.sample(stream).split(n)
-        return {
-            "sliced_wasserstein": sliced_wasserstein(draws, reference, seed=image),
-            "sliced_wasserstein_floor": sliced_wasserstein(other, reference, seed=image),
-            "mode_tv": mode_total_variation(prior.responsibilities(draws), posterior.weights[0]),
-        }
+        floors = self._distances(i, other, reference, posterior)
+        if "label_probability" in floors:
+            floors["label_probability"] = float(posterior.label_probability[0])
+        return posterior, reference, {f"{name}_floor": value for name, value in floors.items()}
+
+    def _distances(self, i, draws, reference, posterior):
+        """Scores of draws against as many exact ones, both (n, *event)."""
+        image = self.problem.images[i]
+        scores = {"sliced_wasserstein": sliced_wasserstein(draws.flatten(1), reference.flatten(1), seed=image)}
+        if "labelled" in self.problem.capabilities:
+            scores |= tilted_scores(self.metrics, draws.double(), reference, posterior, self.problem.rows([i]))
+        return scores
 
     def _image_scores(self, i, draws, truth):
         values = {}

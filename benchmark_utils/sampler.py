@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmark_utils.attempts import RecordsAttempts
 from benchmark_utils.priors import Prior
-from benchmark_utils.priors.base import LoadedPrior
+from benchmark_utils.priors.base import LoadedPrior, given
 from benchmark_utils.problem import CAPABILITIES, InverseProblem, group_of
 from benchmark_utils.provenance import fingerprint, provenance
 from benchmark_utils.rng import RNG
@@ -42,11 +42,11 @@ class CountingPrior:
     def _count_backward(self, gradient: Tensor) -> None:
         self.vjp += gradient.shape[0]
 
-    def denoise(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        return self._count(self._prior.denoise(x_t, t))
+    def denoise(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None) -> Tensor:
+        return self._count(self._prior.denoise(x_t, t, **given(label)))
 
-    def denoise_sigma(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self._count(self._prior.denoise_sigma(x, sigma))
+    def denoise_sigma(self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None) -> Tensor:
+        return self._count(self._prior.denoise_sigma(x, sigma, **given(label)))
 
 
 class PosteriorSampler(RecordsAttempts, BaseSolver):

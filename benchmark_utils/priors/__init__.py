@@ -84,6 +84,14 @@ class Prior:
         return getattr(self.spec, "has_networks", not self.closed_form)
 
     @property
+    def labelled(self) -> bool:
+        return self.spec.labelled
+
+    @property
+    def tilted_denoiser(self) -> bool:
+        return self.spec.tilted_denoiser
+
+    @property
     def weights(self) -> Weights:
         return self.spec.weights
 

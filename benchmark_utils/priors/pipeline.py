@@ -43,7 +43,7 @@ class Pipeline(Weights):
     force_not_quantize: bool = False
     checkpoint: bool = False
 
-    shipped = closed_form = False
+    shipped = closed_form = labelled = tilted_denoiser = False
     signal_range = 1.0
     weights = property(lambda self: self)
     is_latent = property(lambda self: len(self.networks) == 2)

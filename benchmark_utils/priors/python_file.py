@@ -39,7 +39,7 @@ class PythonFile(Weights):
 
     name: str
 
-    shipped = closed_form = False
+    shipped = closed_form = labelled = tilted_denoiser = False
     signal_range = 1.0
     weights = property(lambda self: self)
     path = property(lambda self: own_path(self.name))

@@ -19,6 +19,7 @@ from benchmark_utils.runs.cells import (
 CALIBRATION = ("coverage_50", "coverage_80", "coverage_90", "crps", "energy_score")
 OF_SAMPLES = ("lpips_best", "psnr_mean", "si_sdri_mean", "spread", "ess", *CALIBRATION, "tarp")
 EXACTNESS = ("sliced_wasserstein", "mean_error", "variance_ratio", "mode_tv")
+EXACTNESS += ("label_probability", "mmd", "precision", "recall", "density", "coverage", "class_accuracy")
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 MISSING = "–"
 MISSING_COLUMNS = ["#", "solver", "task", "status", "cells", "why"]

@@ -600,7 +600,7 @@ def test_hidden_measurements_do_not_exist(shape, name, make):
     ],
 )
 def test_capabilities(name, make, expected):
-    expected = expected | {"differentiable", "gaussian", "image"}
+    expected = expected | {"differentiable", "likelihood", "gaussian", "image"}
     if name in ("box", "half", "random"):
         expected |= {"mask"}
     found = capabilities(make((3, 64, 64)), GaussianNoise(0.05), Prior("faces64"))

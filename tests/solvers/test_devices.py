@@ -32,6 +32,7 @@ EXCEPTIONS = DECIDES_BY_VALUES | {
     "demucs": "the network is another package's, which resamples on the CPU",
 }
 CELL_EXCEPTIONS = {
+    ("exact_posterior", "label"): "rejection: it asks which rows were accepted",
     ("pseudo_inverse", "motion_blur"): "deepinv's conjugate gradients, once, for an operator without an SVD",
 }
 SOLVERS = sorted({path.stem for path in (ROOT / "solvers").glob("*.py")} - EXCEPTIONS.keys())
@@ -63,6 +64,7 @@ CELLS = on_prior([*IMAGE_TASKS, REAL_JPEG], "faces64")
 CELLS += on_prior(IMAGE_TASKS[::2], "faces64_latent") + on_prior(IMAGE_TASKS[:1], "faces64_mfa")
 CELLS += [("gaussian", {"n_problems": 2}), ("gaussian_mixture", {}), ("gaussian_latent", {"n_problems": 2})]
 CELLS += [("slakh2100", {"chunk_length": 8192, "chunks": 2})]
+CELLS += [("labelled_mixture", {"n_problems": 2}), ("digits", {"n_problems": 2})]
 SLOW_CELLS = on_prior([*IMAGE_TASKS[1:], REAL_JPEG], "faces64_mfa")
 SLOW_CELLS += on_prior([*IMAGE_TASKS[1::2], REAL_JPEG], "faces64_latent")
 

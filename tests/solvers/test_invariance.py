@@ -8,8 +8,9 @@ import torch
 from deepinv.physics import DecomposablePhysics, Inpainting
 from helpers import draw
 
-from benchmark_utils.noise import GaussianNoise
+from benchmark_utils.noise import GaussianNoise, LabelTilt
 from benchmark_utils.operators.inpainting import inpainting
+from benchmark_utils.operators.label import ClassProbabilities
 from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities, count_observed
 from benchmark_utils.sampler import PosteriorSampler
@@ -18,6 +19,7 @@ SOLVERS = sorted(path.stem for path in (Path(__file__).parents[2] / "solvers").g
 SMALL = Prior("gaussian", (("dim", 8), ("correlation", 0.5)))
 LATENT = Prior("gaussian_latent")
 FACES = Prior("faces64_mfa")
+LABELLED = Prior("labelled_mixture")
 TOLERANCE = 1e-6
 
 
@@ -43,12 +45,17 @@ CASES = [  # prior, operator, task: a solver is tested on the first one that it 
     (SMALL, mask_operator, "random"),
     (LATENT, lambda: Inpainting(img_size=(5,), mask=torch.tensor([1.0, 0, 1, 0, 1], dtype=torch.float64)), "random"),
     (FACES, lambda: inpainting("half", (3, 64, 64)).double(), "half"),
+    (LABELLED, lambda: ClassProbabilities(LABELLED), "label"),
 ]
 
 
 def problem_of(prior, make_operator, task):
-    """Four images of very different size, so that a coupled norm or step shows."""
-    operator, noise = make_operator(), GaussianNoise(0.1)
+    """Four images of very different size, or four labels, so that a coupled norm or step shows."""
+    operator, noise = make_operator(), LabelTilt(3.0) if task == "label" else GaussianNoise(0.1)
+    if task == "label":
+        found = capabilities(operator, noise, prior)
+        y = torch.eye(5, dtype=torch.float64)[[1, 3, 0, 2]]
+        return InverseProblem(operator, noise, y, task, 5, (0, 1, 2, 3), capabilities=found)
     size = torch.tensor([0.3, 1.0, 2.0, 4.0], dtype=torch.float64).view(-1, *[1] * len(prior.signal_shape))
     generator = torch.Generator().manual_seed(1)
     y = operator.A(size * torch.randn(4, *prior.signal_shape, generator=generator, dtype=torch.float64))
@@ -85,6 +92,12 @@ def largest_difference(Solver, problem, prior):
 def test_result_does_not_depend_on_the_batch(name):
     Solver = import_module(f"solvers.{name}").Solver
     assert largest_difference(Solver, *suitable_problem(Solver)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["mgdm", "mgps", "exact_posterior"])
+def test_result_given_a_label_does_not_depend_on_the_batch(name):
+    Solver = import_module(f"solvers.{name}").Solver
+    assert largest_difference(Solver, problem_of(*CASES[-1]), LABELLED) <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["mgdm", "dps", "daps", "pnp_dm"])
