@@ -1,10 +1,19 @@
 """``ecg``: the embedded prior of electrocardiograms, a small 1-D U-Net trained by ``scripts/train/ecg.py``."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmark_utils.files.ptbxl import LEADS, RECORD_LENGTH, WINDOW_LENGTH
+from benchmark_utils.files.weights import Asset, load_networks
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, freeze, rows_of_level
 from benchmark_utils.priors.preconditioned import edm
+from benchmark_utils.schedule import NoiseSchedule
+
+WEIGHTS = Asset("ecg/ecg.safetensors")
+SIGNAL_RANGE = 18.0  # the largest absolute value of z-normalised test records is 17.8
 
 
 class ResidualBlock(nn.Module):
@@ -54,7 +63,6 @@ class ECGUNet(nn.Module):
     the network's noise label is clamped.
     """
 
-    N_LEADS = 9
     SIGMA_DATA = 1.0
     SIGMA_MIN, SIGMA_MAX = 0.002, 160.0
     WIDTHS = (64, 128, 192)
@@ -65,14 +73,14 @@ class ECGUNet(nn.Module):
         widths, n_level = self.WIDTHS, self.N_LEVEL
         self.register_buffer("frequencies", torch.logspace(-1, 1, 32), persistent=False)
         self.level = nn.Sequential(nn.Linear(64, n_level), nn.SiLU(), nn.Linear(n_level, n_level), nn.SiLU())
-        self.first = convolution(2 * self.N_LEADS, widths[0], 5)
+        self.first = convolution(2 * len(LEADS), widths[0], 5)
         outputs = (widths[0], *widths[:-1])  # of the way up; the inputs of the way down
         self.down = nn.ModuleList(ResidualBlock(*pair, n_level) for pair in zip(outputs, widths, strict=True))
         self.middle = nn.ModuleList(ResidualBlock(widths[-1], widths[-1], n_level) for _ in range(3))
         self.attention = Attention(widths[-1])
         ways = zip(widths[::-1], outputs[::-1], strict=True)
         self.up = nn.ModuleList(ResidualBlock(2 * n_in, n_out, n_level) for n_in, n_out in ways)
-        self.norm, self.last = nn.GroupNorm(8, widths[0]), convolution(widths[0], 2 * self.N_LEADS, 5)
+        self.norm, self.last = nn.GroupNorm(8, widths[0]), convolution(widths[0], 2 * len(LEADS), 5)
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x, sigma):
@@ -92,3 +100,38 @@ class ECGUNet(nn.Module):
             hidden = block(torch.cat([hidden, skips.pop()], 1), level)
         residual = self.last(F.silu(self.norm(hidden)))[:, :, 0]
         return c_skip * x + c_out * residual.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2)
+
+
+class ECG(LoadedPrior):
+    """The network on windows of ``length`` samples, used through the DDPM table at its exact sigma_t."""
+
+    dtype = torch.float32
+
+    def __init__(self, length, device):
+        self.device = torch.device(device)
+        self.event_shape = self.signal_shape = (len(LEADS), length)
+        self.schedule = NoiseSchedule.linear()
+        network = ECGUNet()
+        load_networks(WEIGHTS.find(), {"": network})
+        self.network = freeze(network, self.device)
+        self.networks = [self.network]
+
+    def denoise_sigma(self, x, sigma):
+        with self.autocast():
+            return self.network(x, rows_of_level(sigma, x).to(x))
+
+
+def check_length(length, divisor):
+    """Raise ValueError unless windows can have ``length`` samples: a multiple of ``divisor``, up to a record's."""
+    if isinstance(length, bool) or length != int(length) or length % divisor or not 0 < length <= RECORD_LENGTH:
+        raise ValueError(f"length must be a multiple of {divisor} from {divisor} to {RECORD_LENGTH}, got {length}")
+
+
+def ecg(length=WINDOW_LENGTH):
+    """Nine z-normalised leads of PTB-XL: the embedded network; ``length`` is a multiple of 8 samples at 100 Hz."""
+    check_length(length, 8)
+    load = functools.partial(ECG, length)
+    return PriorSpec("ecg", (len(LEADS), length), load, weights=WEIGHTS, signal_range=SIGNAL_RANGE)
+
+
+PRIORS = {"ecg": ecg}

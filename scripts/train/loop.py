@@ -92,11 +92,12 @@ def learning_rate_factor(seen, seconds, total, cool_down):
     return min(1.0, (seen + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def train(network, draw, evaluate, name, args):
+def train(network, draw, evaluate, name, args, compile=True):
     """Train a denoiser for ``args.minutes`` and write its average in half precision, ``<args.out>/<name>.safetensors``.
 
     ``draw(generator)`` are ``args.batch_size`` new examples and their noise levels; ``evaluate(averaged_network)``
-    prints what the average can do, inside :func:`fast_arithmetic`. ``network`` has an attribute ``SIGMA_DATA``.
+    prints what the average can do, inside :func:`fast_arithmetic`. ``network`` has an attribute ``SIGMA_DATA``. Raises
+    FloatingPointError where the loss is no finite number.
     """
     start = time.perf_counter()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ def train(network, draw, evaluate, name, args):
         print(f"resuming after {seen} examples, {seconds_before / 60:.1f} minutes", flush=True)
 
     print(f"{args.device}, {torch.get_num_threads()} threads, bfloat16: {has_bfloat16(args.device)}", flush=True)
-    denoiser = torch.compile(network, dynamic=False)
+    denoiser = torch.compile(network, dynamic=False) if compile else network
     generator = torch.Generator(args.device).manual_seed(seen + 1)
 
     def clock():
@@ -151,6 +152,8 @@ def train(network, draw, evaluate, name, args):
         decay = 0.5 ** (args.batch_size / max(1.0, min(20_000, 0.05 * seen)))
         with torch.no_grad():
             torch._foreach_lerp_(averages, parameters, 1 - decay)
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(f"the loss is {loss.item()} after {seen} examples: lower the learning rate")
         mean_loss += 0.01 * (loss.item() - mean_loss)
 
         before, seconds = seconds, clock()
