@@ -65,7 +65,9 @@ def read_record(path, units):
     try:
         record = wfdb.rdrecord(str(path))
     except (OSError, ValueError, IndexError) as error:
-        raise ValueError(f"{path}.hea and .dat cannot be read as a WFDB record: download them again ({error})") from error
+        raise ValueError(
+            f"{path}.hea and .dat cannot be read as a WFDB record: download them again ({error})"
+        ) from error
     if record.fs != SAMPLE_RATE:
         raise ValueError(
             f"{path}.hea has {record.fs:g} samples per second, but {SAMPLE_RATE} are needed: give PTB-XL's records100"

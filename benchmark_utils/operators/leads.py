@@ -1,4 +1,4 @@
-"""Partial measurements of electrocardiograms: some leads or some time is seen, the rest is zero and carries no noise."""
+"""Partial measurements of electrocardiograms: some leads or some time is seen, the rest is zero, without noise."""
 
 import torch
 from deepinv.physics import Inpainting

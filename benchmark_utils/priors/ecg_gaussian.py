@@ -14,6 +14,8 @@ from benchmark_utils.priors.ecg import SIGNAL_RANGE, check_length
 from benchmark_utils.priors.mixture import FactorAnalyserMixture
 from benchmark_utils.schedule import NoiseSchedule
 
+STATIONARY = Asset("ecg/ecg_stationary.safetensors")
+
 
 class StationaryGaussian(LoadedPrior):
     """Zero-mean stationary leads on a circle of ``length`` samples, in float64.
@@ -162,14 +164,13 @@ class StationaryPosterior:
 
 def ecg_stationary(length=WINDOW_LENGTH):
     """Nine z-normalised leads of PTB-XL as a stationary Gaussian; see :class:`StationaryGaussian`."""
-    weights = Asset("ecg/ecg_stationary.safetensors")
 
     def load(device):
-        return StationaryGaussian(read_safetensors(weights.find())["covariance"], length, device)
+        return StationaryGaussian(read_safetensors(STATIONARY.find())["covariance"], length, device)
 
     check_length(length, 2)
     shape = (len(LEADS), length)
-    return PriorSpec("ecg", shape, load, closed_form=True, weights=weights, signal_range=SIGNAL_RANGE)
+    return PriorSpec("ecg", shape, load, closed_form=True, weights=STATIONARY, signal_range=SIGNAL_RANGE)
 
 
 def ecg_beats():
