@@ -90,10 +90,10 @@ def _cell_html(cell, is_text):
 
 
 def svg_image(figure):
-    """A figure as an ``<img>``, its text as text."""
+    """A figure as an ``<img>``, its text as text, large enough for the longest label."""
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(content, format="svg", metadata={"Date": None})
+        figure.savefig(content, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return f'<img src="{data_uri(content.getvalue(), "svg+xml")}" alt="chart">'
 
 

@@ -1,0 +1,108 @@
+"""Scores that ask whether D posterior draws spread as the truth does around them.
+
+``samples`` is (n, D, *signal) with D >= 2, ``truth`` (n, *signal); the result has one row per truth, since the entries
+of one truth are no independent trials. ``mask``, broadcast over (n, *signal), is not 0 at the entries that count; a
+row without any gives NaN. If the truth is a draw of the same law as the D draws, its rank among them is uniform on
+0..D: that is where the nominal values come from, which hold for every D.
+"""
+
+import torch
+from torch import Tensor
+
+
+def _check(samples: Tensor, truth: Tensor) -> None:
+    if samples.ndim < 2 or samples.shape[:1] + samples.shape[2:] != truth.shape:
+        raise ValueError(f"samples (n, D, *signal) and truth (n, *signal) have {samples.shape} and {truth.shape}")
+    if samples.shape[1] < 2:
+        raise ValueError("calibration needs 2 or more draws per truth: set the objective's n_samples")
+
+
+def _mean_over_entries(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of ``values`` (n, *signal) over the entries where ``mask`` is not 0, (n,)."""
+    values = values.flatten(1).double() if mask is None else values.double()
+    if mask is None:
+        return values.mean(1)
+    counted = (mask != 0).expand_as(values)
+    return torch.where(counted, values, 0).flatten(1).sum(1) / counted.flatten(1).sum(1)
+
+
+def _draws_beside(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of the D draws lie below the truth, and how many above it, (n, *signal) each."""
+    _check(samples, truth)
+    return (samples < truth[:, None]).sum(1), (samples > truth[:, None]).sum(1)
+
+
+def crps(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Continuous ranked probability score of each entry, mean over the entries, (n,); in the signal's unit.
+
+    ``mean_i |x_i - x| - sum_{i<j} |x_i - x_j| / (D (D - 1))``, the fair form: its mean does not depend on D, and is
+    smallest for draws of the truth's law (Ferro 2014, https://doi.org/10.1002/qj.2270).
+    """
+    _check(samples, truth)
+    samples, truth, n_draws = samples.double(), truth.double(), samples.shape[1]
+    distance = (samples - truth[:, None]).abs().mean(1)
+    # sum_{i<j} |x_i - x_j| of sorted values is sum_j (2 j - D - 1) x_(j)
+    weights = 2 * torch.arange(n_draws, dtype=torch.float64, device=samples.device) - (n_draws - 1)
+    pairs = torch.tensordot(samples.sort(1).values.movedim(1, -1), weights, 1)
+    return _mean_over_entries(distance - pairs / (n_draws * (n_draws - 1)), mask)
+
+
+def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
+    """``mean_i ||x_i - x|| - sum_{i<j} ||x_i - x_j|| / (D (D - 1))``, (n,): the CRPS of the whole signal.
+
+    The fair form of Gneiting & Raftery's score (2007, https://doi.org/10.1198/016214506000001437), Euclidean norms.
+    """
+    _check(samples, truth)
+    draws, n_draws = samples.flatten(2).double(), samples.shape[1]
+    distance = (draws - truth.flatten(1).double()[:, None]).norm(dim=2).mean(1)
+    pairs = torch.cdist(draws, draws, compute_mode="donot_use_mm_for_euclid_dist").sum((1, 2)) / 2
+    return distance - pairs / (n_draws * (n_draws - 1))
+
+
+def range_coverage(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Share of the entries strictly inside the range of their D draws, (n,); nominal (D - 1) / (D + 1)."""
+    below, above = _draws_beside(samples, truth)
+    return _mean_over_entries((below > 0) & (above > 0), mask)
+
+
+def interval_coverage(samples: Tensor, truth: Tensor, level: float, mask: Tensor | None = None) -> tuple[Tensor, float]:
+    """Share of the entries strictly inside a central interval of their D draws, (n,), and its nominal value.
+
+    The interval lies between the k-th smallest and the k-th largest draw, for the k whose nominal value
+    ``(D + 1 - 2 k) / (D + 1)`` is nearest to ``level``. Interpolated quantiles would have none.
+    """
+    below, above = _draws_beside(samples, truth)
+    n_draws = samples.shape[1]
+    k = min(max(round((1 - level) / 2 * (n_draws + 1)), 1), n_draws // 2)
+    return _mean_over_entries((below >= k) & (above >= k), mask), (n_draws + 1 - 2 * k) / (n_draws + 1)
+
+
+def ranks(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Rank histogram: share of the entries that have r of the D draws below them, (n, D + 1); nominal 1 / (D + 1).
+
+    An entry that equals some of its draws counts in equal parts for every rank that breaking the tie could give.
+    """
+    below, above = _draws_beside(samples, truth)
+    n_draws = samples.shape[1]
+    share = 1 / (n_draws - above - below + 1).double()
+    shares = [
+        _mean_over_entries(torch.where((below <= r) & (r <= n_draws - above), share, 0), mask)
+        for r in range(n_draws + 1)
+    ]
+    return torch.stack(shares, 1)
+
+
+def tarp(samples: Tensor, truth: Tensor) -> Tensor:
+    """Probability of the smallest ball around a random point that holds the truth, (n,); uniform if calibrated.
+
+    The random regions of Lemos et al. (2023, https://arxiv.org/abs/2302.03026): the share of the truths with a value
+    below alpha is the expected coverage at alpha. The first draw is the ball's centre, a random point that depends on
+    y alone, as they allow; of the D - 1 others, those nearer to it than the truth count, one at the same distance
+    half. The values of a right sampler are uniform on 0, 1 / (D - 1), ..., 1.
+    """
+    _check(samples, truth)
+    draws = samples.flatten(2).double()
+    centre, others = draws[:, :1], draws[:, 1:]
+    radius = (truth.flatten(1).double()[:, None] - centre).norm(dim=2)
+    distance = (others - centre).norm(dim=2)
+    return ((distance < radius).double() + (distance == radius).double() / 2).mean(1)

@@ -1,0 +1,113 @@
+"""Calibration scores against the scoringrules package and draws of known laws."""
+
+import math
+
+import numpy as np
+import pytest
+import scoringrules
+import torch
+from scipy.stats import kstest
+
+from benchmark_utils.calibration import crps, energy_score, interval_coverage, range_coverage, ranks, tarp
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def paired_draws(n, n_draws, dim, scale=1.0, seed=0):
+    """Draws and truths of N(m, I) with another m for each truth; the draws' standard deviation is ``scale``."""
+    mean = 3 * normal(n, dim, seed=seed)
+    return mean[:, None] + scale * normal(n, n_draws, dim, seed=seed + 1), mean + normal(n, dim, seed=seed + 2)
+
+
+@pytest.mark.parametrize("n_draws", [2, 5, 16])
+def test_crps_and_energy_score_are_those_of_scoringrules(n_draws):
+    samples, truth = paired_draws(7, n_draws, 12)
+    expected = scoringrules.crps_ensemble(truth.numpy(), samples.movedim(1, -1).numpy(), estimator="fair").mean(1)
+    np.testing.assert_allclose(crps(samples.view(7, n_draws, 3, 4), truth.view(7, 3, 4)), expected, rtol=1e-10)
+    expected = scoringrules.es_ensemble(truth.numpy(), samples.numpy(), estimator="fair")
+    np.testing.assert_allclose(energy_score(samples.view(7, n_draws, 3, 4), truth.view(7, 3, 4)), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_draws", [2, 16])
+def test_scores_of_exact_gaussian_draws_do_not_depend_on_their_number(n_draws):
+    """E CRPS = 1 / sqrt(pi) for N(0, 1), E energy score = E ||x - x'|| / 2 = Gamma(2) / Gamma(3/2) in d = 3."""
+    samples, truth = paired_draws(4000, n_draws, 3)
+    for scores, expected in ((crps(samples, truth), math.pi**-0.5), (energy_score(samples, truth), 2 / math.pi**0.5)):
+        assert abs(scores.mean() - expected) < 4 * scores.std() / 4000**0.5
+
+
+@pytest.mark.parametrize("n_draws", [2, 5, 16])
+def test_exact_draws_have_the_nominal_coverage_and_uniform_ranks(n_draws):
+    n = 2000
+    samples, truth = paired_draws(n, n_draws, 3)
+    found = [(range_coverage(samples, truth), (n_draws - 1) / (n_draws + 1))]
+    found += [interval_coverage(samples, truth, level) for level in (0.5, 0.8, 0.9)]
+    for coverage, nominal in found:
+        assert abs(coverage.mean() - nominal) < 4 * coverage.std() / n**0.5
+    histogram = ranks(samples, truth)
+    assert histogram.shape == (n, n_draws + 1)
+    torch.testing.assert_close(histogram.sum(1), torch.ones(n, dtype=torch.float64))
+    assert ((histogram.mean(0) - 1 / (n_draws + 1)).abs() < 4 * histogram.std(0) / n**0.5).all()
+
+
+def test_nominal_values_are_the_nearest_that_the_number_of_draws_allows():
+    samples, truth = paired_draws(1, 16, 1)
+    assert [interval_coverage(samples, truth, level)[1] for level in (0.5, 0.8, 0.9)] == [9 / 17, 13 / 17, 15 / 17]
+    assert interval_coverage(samples[:, :2], truth, 0.9)[1] == pytest.approx(1 / 3)
+
+
+def test_intervals_by_hand():
+    samples = torch.tensor([[1.0, 2, 3, 4, 5]]).T[None]  # five draws of one entry
+    for value, rank in ((0.5, 0), (1.5, 1), (3.5, 3), (9.0, 5)):
+        truth = torch.tensor([[value]])
+        assert ranks(samples, truth)[0].argmax() == rank and ranks(samples, truth)[0].max() == 1
+        assert range_coverage(samples, truth) == (0 < rank < 5)
+        assert interval_coverage(samples, truth, 1 / 3)[0] == (1 < rank < 4)
+    tie = ranks(samples, torch.tensor([[2.0]]))[0]
+    assert tie.tolist() == [0, 0.5, 0.5, 0, 0, 0]
+    assert range_coverage(samples, torch.tensor([[5.0]])) == 0, "strictly inside"
+
+
+def test_tarp_values_are_uniform_for_exact_draws_and_not_for_others():
+    n, n_draws = 1000, 17
+    jitter = torch.rand(n, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+    def p_value(samples, truth):
+        counts = (tarp(samples, truth) * (n_draws - 1)).round()
+        return kstest((counts + jitter) / n_draws, "uniform").pvalue
+
+    assert p_value(*paired_draws(n, n_draws, 20)) > 0.01
+    assert p_value(*paired_draws(n, n_draws, 20, scale=0.5)) < 1e-6
+    assert p_value(*paired_draws(n, n_draws, 20, scale=2.0)) < 1e-6
+    assert p_value(*paired_draws(n, n_draws, 20, scale=0.0)) < 1e-6, "the mean"
+    samples, truth = paired_draws(n, n_draws, 20)
+    assert p_value(samples + 0.5, truth) < 1e-6, "shifted"
+
+
+def test_tarp_by_hand():
+    samples = torch.tensor([[[0.0], [1], [2], [-3], [4]]])  # centre 0, distances 1, 2, 3, 4
+    assert [tarp(samples, torch.tensor([[x]])).item() for x in (0.5, -2.5, 9.0, 3.0)] == [0, 0.5, 1, 0.625]
+
+
+def test_only_the_entries_of_the_mask_count():
+    samples, truth = paired_draws(6, 5, 8)
+    mask = torch.tensor([1.0, 0, 0, 1, 0, 0, 0, 1])
+    part = mask != 0
+    for score in (crps, range_coverage, ranks, lambda *a: interval_coverage(a[0], a[1], 0.5, *a[2:])[0]):
+        torch.testing.assert_close(score(samples, truth, mask), score(samples[..., part], truth[..., part]))
+    rows = torch.zeros(6, 8)
+    rows[1, 2] = 1  # another mask for each truth, one without any entry
+    found = crps(samples, truth, rows)
+    assert found[1] == crps(samples[1:2, :, 2:3], truth[1:2, 2:3]) and found[0].isnan()
+
+
+@pytest.mark.parametrize("score", [crps, energy_score, range_coverage, ranks, tarp])
+def test_scores_refuse_one_draw_and_other_shapes_and_do_not_couple_rows(score):
+    samples, truth = paired_draws(4, 5, 3)
+    with pytest.raises(ValueError, match="n_samples"):
+        score(samples[:, :1], truth)
+    with pytest.raises(ValueError, match=r"\(n, D, \*signal\)"):
+        score(samples[:, :, :2], truth)
+    torch.testing.assert_close(score(samples, truth)[2:3], score(samples[2:3], truth[2:3]), rtol=0, atol=0)
