@@ -6,7 +6,8 @@ The archive has ``x_train`` and ``x_test`` (records, 1000, 12) and ``id_test``, 
 variance 1. Writes below ``assets/ecg``: ``ecg_stationary.safetensors``, the lagged covariances of the training records;
 ``ecg_beats.safetensors``, one component of rank 64 of their beats, whose maximum likelihood is a closed form (Tipping
 and Bishop 1999, "Probabilistic principal component analysis"); ``ptbxl_test.safetensors``, 20 records, evenly spaced
-among those of the test part.
+among those of the test part. Then it prints the error of the exact posterior means on the whole test part, by the
+shipped files, whose content must be listed in ``assets/SHA256SUMS``.
 """
 
 import argparse
@@ -16,10 +17,24 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from benchmark_utils.files.ptbxl import cut_beats
+from benchmark_utils.files.ptbxl import LEADS as NAMES
+from benchmark_utils.files.ptbxl import cut_beats, cut_window
+from benchmark_utils.metrics import mean_and_ci
+from benchmark_utils.noise import GaussianNoise
+from benchmark_utils.operators.leads import lead_mask
+from benchmark_utils.priors import Prior
+from benchmark_utils.problem import InverseProblem, capabilities
+from benchmark_utils.rng import RNG
+from datasets.ptbxl import NOISE_STD
 from scripts.train.ecg import LEADS
 
 N_LAGS, RANK, N_SHIPPED = 500, 64, 20
+MEASURED = [
+    (name, "lead", leads)
+    for name in ("ecg_stationary", "ecg_beats")
+    for leads in (("I",), ("I", "II"), ("I", "II", "V2"))
+]
+MEASURED += [("ecg_beats", "block", ()), ("ecg_beats", "gap", ())]
 
 
 def lagged_covariances(records):
@@ -38,6 +53,22 @@ def fit_beats(beats):
     noise = eigenvalues[:-RANK].mean()
     factors = (vectors[:, -RANK:] * (eigenvalues[-RANK:] - noise).sqrt()).contiguous()
     return {"means": flat.mean(0)[None], "factors": factors[None], "isotropic": noise.sqrt()[None]}
+
+
+def posterior_mean_error(name, task, leads, records):
+    """MAE of the exact posterior mean over the hidden entries of records (n, leads, 1000), and that of zeros."""
+    prior, noise, numbers = Prior(name), GaussianNoise(NOISE_STD[task]), tuple(range(len(records)))
+    x = torch.stack([cut_window(record, prior.signal_shape[1]) for record in records])
+    operator = lead_mask(task, prior.signal_shape, numbers, [NAMES.index(lead) for lead in leads]).double()
+    stream = RNG(0, "measurement", task, numbers, dtype=torch.float64)
+    y = noise.sample(x, stream) * operator.mask
+    problem = InverseProblem(operator, noise, y, task, 1, numbers, capabilities=capabilities(operator, noise, prior))
+    hidden = (operator.mask == 0).double()
+    errors = [
+        mean_and_ci(((guess - x).abs() * hidden).sum((1, 2)) / hidden.sum((1, 2)))
+        for guess in (prior.load().posterior(problem).mean, torch.zeros_like(x))
+    ]
+    return "MAE of the posterior mean {:.3f} ± {:.3f}, of zeros {:.3f} ± {:.3f}".format(*errors[0], *errors[1])
 
 
 def main():
@@ -59,6 +90,9 @@ def main():
     chosen = torch.linspace(0, len(test) - 1, N_SHIPPED).round().long()
     shipped = {"records": test[chosen].contiguous(), "ecg_id": ids[chosen].int()}
     save_file(shipped, args.out / "ptbxl_test.safetensors")
+    for name, task, leads in MEASURED:
+        measured = posterior_mean_error(name, task, leads, test.double())
+        print(f"{name:15} {task:6} {', '.join(leads) or 'all':10} {measured}")
 
 
 if __name__ == "__main__":
