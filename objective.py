@@ -31,7 +31,7 @@ shape, which is applied here; its rows say so in the column ``oracle``, and the 
 What is scored
 --------------
 One row per image (per group); definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
-scores are means over the samples. ``diverged`` is above 0 where a sample left the range of the prior's signals.
+scores are means over the samples, and ``benchmark_utils.calibration`` adds how these spread around the truth. ``diverged`` is above 0 where a sample left the range of the prior's signals.
 """
 
 import math
@@ -43,6 +43,7 @@ from deepinv.physics import Inpainting
 from torch.nn import Conv2d
 
 from benchmark_utils.attempts import RecordsAttempts, forget_attempt
+from benchmark_utils.calibration import calibration_scores, exact_scores
 from benchmark_utils.files.paths import files_state
 from benchmark_utils.metrics import (
     METRICS,
@@ -56,6 +57,8 @@ from benchmark_utils.problem import InverseProblem, capabilities, cast, count_ob
 from benchmark_utils.provenance import fingerprint
 from benchmark_utils.rng import RNG, stream_seed
 from benchmark_utils.stored import inception, store
+
+MOST_VALUES = 2**18  # of exact draws at once: a mixture's factors come with each row
 
 
 class Objective(RecordsAttempts, BaseObjective):
@@ -144,6 +147,7 @@ class Objective(RecordsAttempts, BaseObjective):
         self.prior = replace(prior, precision=self.precision or "float32", compile=bool(self.compile))
         named = [files_state(path) for path in prior.weights.named_paths()]
         self._state = fingerprint(getattr(self._dataset, "_module_filename", None)) | {"named": named}
+        self._reference = None
         self.seed = self.get_seed(use_repetition=True)
         self.draws_per_image = self.n_samples or n_samples
         operator = cast(operator, torch.float64)
@@ -184,6 +188,11 @@ class Objective(RecordsAttempts, BaseObjective):
             if posterior is not None:
                 mean, trace_cov = join(posterior.mean[group]), posterior.trace_cov[group].sum()
                 scores |= exactness(draws.to(mean), mean, trace_cov)
+            if len(draws) > 1 and self.x_true is not None:
+                truth = join(self.x_true[group])
+                scores |= calibration_scores(draws, truth)
+                if posterior is not None:
+                    scores |= exact_scores(join(self._reference_draws(posterior)[group]), truth)
             if "sliced_wasserstein" in self.metrics:
                 scores |= self._mixture_scores(i, draws)
             smallest_ess = min(ess[row] for row in group)
@@ -206,6 +215,21 @@ class Objective(RecordsAttempts, BaseObjective):
         if "closed_form" not in self.problem.capabilities or self.draws_per_image < 2:
             return None
         return self.prior.load("cpu").posterior(self.problem)
+
+    def _reference_draws(self, posterior):
+        """D + 1 exact draws of every row, (n, D + 1, *signal) in float32, made once for all solvers."""
+        if self._reference is None:
+            n, n_draws = len(self.problem.images), self.draws_per_image + 1
+            at_once = max(1, MOST_VALUES // (n * self.x_true[0].numel()))
+            parts = []
+            for first in range(0, n_draws, at_once):
+                draws = range(first, min(first + at_once, n_draws))
+                images = [image for image in self.problem.images for _ in draws]
+                key = self.seed, "reference", f"{self.problem.task} calibration", images, [*draws] * n
+                x = posterior.sample(RNG(*key, dtype=torch.float64, block=1))
+                parts.append(x.float().unflatten(0, (n, len(draws))))
+            self._reference = torch.cat(parts, 1)
+        return self._reference
 
     def _mixture_scores(self, i, draws):
         """Distances to exact draws, and between two sets of them."""

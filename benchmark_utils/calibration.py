@@ -6,8 +6,13 @@ row without any gives NaN. If the truth is a draw of the same law as the D draws
 0..D: that is where the nominal values come from, which hold for every D.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
+
+LEVELS = (0.5, 0.8, 0.9)  # of the central intervals that are columns of the tables
+MOST_BINS = 20
+MOST_REPLICATES = 100
 
 
 def _check(samples: Tensor, truth: Tensor) -> None:
@@ -85,11 +90,16 @@ def ranks(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     below, above = _draws_beside(samples, truth)
     n_draws = samples.shape[1]
     share = 1 / (n_draws - above - below + 1).double()
-    shares = [
-        _mean_over_entries(torch.where((below <= r) & (r <= n_draws - above), share, 0), mask)
-        for r in range(n_draws + 1)
-    ]
-    return torch.stack(shares, 1)
+    if mask is not None:
+        counted = (mask != 0).expand_as(share)
+        share = torch.where(counted, share, 0) / counted.flatten(1).sum(1).view(-1, *[1] * (share.ndim - 1))
+    else:
+        share = share / share[0].numel()
+    # a share for the ranks below, ..., D - above: up at the first, down behind the last
+    steps = share.new_zeros(len(share), n_draws + 2)
+    steps.scatter_add_(1, below.flatten(1), share.flatten(1))
+    steps.scatter_add_(1, (n_draws + 1 - above).flatten(1), -share.flatten(1))
+    return steps.cumsum(1)[:, :-1]
 
 
 def tarp(samples: Tensor, truth: Tensor) -> Tensor:
@@ -106,3 +116,46 @@ def tarp(samples: Tensor, truth: Tensor) -> Tensor:
     radius = (truth.flatten(1).double()[:, None] - centre).norm(dim=2)
     distance = (others - centre).norm(dim=2)
     return ((distance < radius).double() + (distance == radius).double() / 2).mean(1)
+
+
+# Rows and null bands
+
+
+def rank_bins(n_draws: int) -> np.ndarray:
+    """The bin of each of the D + 1 ranks: at most ``MOST_BINS`` of them, as equal as they can be."""
+    return np.arange(n_draws + 1) * min(n_draws + 1, MOST_BINS) // (n_draws + 1)
+
+
+def binned_ranks(samples: Tensor, truth: Tensor) -> np.ndarray:
+    """:func:`ranks` in the bins of :func:`rank_bins`, (n, bins) in float32."""
+    bins = torch.from_numpy(rank_bins(samples.shape[1]))
+    histogram = ranks(samples, truth).cpu()
+    return histogram.new_zeros(len(histogram), int(bins[-1]) + 1).index_add_(1, bins, histogram).float().numpy()
+
+
+def calibration_scores(draws: Tensor, truth: Tensor) -> dict[str, float | np.ndarray]:
+    """The columns of one truth (*signal) and its draws (D, *signal), each coverage beside its nominal value."""
+    samples, truth = draws[None], truth[None].to(draws)
+    row: dict[str, float | np.ndarray] = {"n_draws": len(draws)}
+    for level in LEVELS:
+        coverage, nominal = interval_coverage(samples, truth, level)
+        row |= {f"coverage_{100 * level:.0f}": float(coverage), f"coverage_{100 * level:.0f}_floor": nominal}
+    row |= {"crps": float(crps(samples, truth)), "energy_score": float(energy_score(samples, truth))}
+    return row | {"tarp": float(tarp(samples, truth)), "rank_histogram": binned_ranks(samples, truth)[0]}
+
+
+def exact_scores(reference: Tensor, truth: Tensor) -> dict[str, float | np.ndarray]:
+    """What exact draws reach for one truth, from D + 1 of them, ``reference`` (D + 1, *signal).
+
+    ``rank_null``: rank histograms of one of them among the D others, for as many of them in turn as
+    ``MOST_REPLICATES``, flat: the law from which the null bands of a task are drawn.
+    """
+    samples, truth = reference[None], truth[None].to(reference)
+    chosen = np.unique(np.linspace(0, len(reference) - 1, MOST_REPLICATES).round().astype(int))
+    others = [torch.cat([reference[:j], reference[j + 1 :]])[None] for j in chosen]
+    null = [binned_ranks(rest, reference[j : j + 1]) for j, rest in zip(chosen, others, strict=True)]
+    return {
+        "crps_floor": float(crps(samples, truth)),
+        "energy_score_floor": float(energy_score(samples, truth)),
+        "rank_null": np.concatenate(null).ravel(),
+    }

@@ -183,6 +183,24 @@ METRICS = {
     "mean_error": Metric("mean error", -1, "||mean of draws - posterior mean|| / sqrt(tr P), P its covariance"),
     "mean_error_floor": Metric("floor of mean error", -1, "1 / sqrt(n), the root mean square over n exact draws"),
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
+    **{
+        f"coverage_{level}": Metric(
+            f"coverage {level} %",
+            0,
+            f"share of the values strictly inside the central interval of their D draws whose nominal value is nearest "
+            f"to {level} %; the mean over truths is right where it is the nominal value",
+        )
+        for level in (50, 80, 90)
+    },
+    "crps": Metric("CRPS", -1, "continuous ranked probability score, fair ensemble form, mean over values"),
+    "crps_floor": Metric("floor of CRPS", -1, "the same of D + 1 exact draws for the same truths"),
+    "energy_score": Metric("energy score", -1, "mean ||x_j - x|| - half the mean ||x_i - x_j||, fair ensemble form"),
+    "energy_score_floor": Metric("floor of energy score", -1, "the same of D + 1 exact draws for the same truths"),
+    "tarp": Metric(
+        "TARP",
+        0,
+        "share of the other draws nearer to the first one than the truth is (Lemos et al. 2023): uniform over truths",
+    ),
     "diverged": Metric("diverged", 0, f"share of draws with a value {DIVERGED} times outside the range of the signals"),
     "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),
     "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),

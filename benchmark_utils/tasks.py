@@ -159,7 +159,10 @@ def parse_task(text):
 
 
 class ImageDataset(BaseDataset):
-    """Images ``first`` to ``first + n_images - 1`` of a set, measured as the class attribute ``task`` says."""
+    """Images ``first`` to ``first + n_images - 1`` of a set, measured as the class attribute ``task`` says.
+
+    With a parameter ``truth="prior"`` they are draws of the prior instead: a right sampler is calibrated then.
+    """
 
     def find(self, prior):
         """Paths of the images, and a function ``(path, size) -> image`` that reads one in the prior's size."""
@@ -172,30 +175,37 @@ class ImageDataset(BaseDataset):
         """Fetch the prior's weights and the images, and check that they are there; ``benchopt prepare``."""
         prior = Prior.of(self.prior)
         prior.weights.prepare()
-        self.fetch(prior)
-        self.find(prior)
+        if self._parameters.get("truth") is None:
+            self.fetch(prior)
+            self.find(prior)
 
     def get_data(self):
         """The objective's data, or ``{"missing": what to do}`` if images or weights are not on this machine."""
         prior = Prior.of(self.prior)
         options = {name: getattr(self, name) for name in self.task.options if getattr(self, name) is not None}
         images = tuple(range(self.first, self.first + self.n_images))
+        truth = self._parameters.get("truth")
         try:
-            paths, fit = self.find(prior)  # the size of a pipeline's images is in its files
+            if truth is None:
+                paths, fit = self.find(prior)  # the size of a pipeline's images is in its files
             prior.weights.require()
             operator = self.task.operator(prior.signal_shape, images, **options)
         except FileNotFoundError as error:
             return {"missing": str(error)}
+        if truth is None:
+            x_true, files = stack_images(paths, image_size(prior), fit), tuple(path.name for path in paths)
+        else:
+            x_true, files = draw_truths(prior, truth, images), tuple(f"draw {number:05}" for number in images)
         rate = self.poisson_rate if self.task.counts else None
         return {
-            "x_true": stack_images(paths, image_size(prior), fit),
+            "x_true": x_true,
             "operator": operator,
             "noise": GaussianNoise(self.noise_std) if rate is None else PoissonNoise(rate),
             "task": self.task.name(**options),
             "prior": prior,
             "metrics": IMAGE_METRICS,
             "images": images,
-            "files": tuple(path.name for path in paths),
+            "files": files,
             "n_samples": self.task.n_samples,
         }
 
@@ -203,7 +213,7 @@ class ImageDataset(BaseDataset):
 class FFHQ(ImageDataset):
     """Faces: the shipped thumbnails, the user's folder, or for priors of more than 64 px those of the hub."""
 
-    parameters = {"prior": ["faces64"], "first": [0], "n_images": [4]}
+    parameters = {"prior": ["faces64"], "truth": [None], "first": [0], "n_images": [4]}
 
     def find(self, prior):
         return find_ffhq(self.first, self.n_images, image_size(prior), shipped_prior=prior.weights.shipped)
@@ -220,6 +230,18 @@ class ImageNet(ImageDataset):
 
     def find(self, prior):
         return find_imagenet(self.first, self.n_images, image_size(prior))
+
+
+def draw_truths(prior, truth, images):
+    """Draws of the prior, one for each image number, in float64; raises ValueError if it has no exact ones."""
+    loaded = prior.load("cpu") if truth == "prior" and prior.weights.shipped else None
+    if not hasattr(loaded, "sample"):
+        raise ValueError(
+            f"truth must be left out, for the images themselves, or be prior with a prior that can be sampled exactly "
+            f"(faces64_mfa, haar_laplace, haar_student), got truth={truth} with prior={prior.name}"
+        )
+    seeds = [stream_seed(0, "truth", prior.name, number) for number in images]
+    return torch.cat([loaded.sample(1, torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def image_size(prior):

@@ -9,6 +9,10 @@ import torch
 from scipy.stats import kstest
 
 from benchmark_utils.calibration import crps, energy_score, interval_coverage, range_coverage, ranks, tarp
+from benchmark_utils.evaluate import evaluate
+from benchmark_utils.sampler import PosteriorSampler
+from solvers.exact_posterior import Solver as ExactPosterior
+from solvers.pseudo_inverse import Solver as PseudoInverse
 
 
 def normal(*shape, seed=0):
@@ -111,3 +115,64 @@ def test_scores_refuse_one_draw_and_other_shapes_and_do_not_couple_rows(score):
     with pytest.raises(ValueError, match=r"\(n, D, \*signal\)"):
         score(samples[:, :, :2], truth)
     torch.testing.assert_close(score(samples, truth)[2:3], score(samples[2:3], truth[2:3]), rtol=0, atol=0)
+
+
+# Rows of the objective
+
+
+class Halved(PosteriorSampler):
+    """Exact draws with half their deviation from the mean."""
+
+    name, needs, factor = "halved", {"closed_form"}, 0.5
+
+    def sample(self, problem, prior, rng):
+        posterior = prior.posterior(problem.with_draws(1))
+        mean = posterior.mean.repeat_interleave(problem.n_draws, 0)
+        return mean + self.factor * (posterior.sample(rng) - mean)
+
+
+class Mean(Halved):
+    """The posterior mean, as every draw."""
+
+    name, factor = "mean", 0.0
+
+
+@pytest.mark.parametrize("dataset", ["gaussian[n_problems=3]", "gaussian_latent[n_problems=2]", "gaussian_mixture"])
+def test_rows_have_calibration_columns_beside_what_exact_draws_reach(dataset):
+    rows = evaluate(ExactPosterior, dataset, n_samples=16)
+    assert rows["n_draws"].eq(16).all() and rows["coverage_80_floor"].eq(13 / 17).all()
+    histograms, null = np.stack(rows["rank_histogram"]), np.stack(rows["rank_null"]).reshape(len(rows), -1, 17)
+    np.testing.assert_allclose(histograms.sum(1), 1, rtol=1e-5)
+    # each of the 17 exact draws is the truth once, so together their ranks are uniform
+    np.testing.assert_allclose(null.mean(1), 1 / 17, rtol=1e-5)
+    assert {"crps", "crps_floor", "energy_score", "energy_score_floor", "tarp"} <= set(rows)
+
+
+def test_many_draws_are_binned_and_one_draw_has_no_columns():
+    rows = evaluate(ExactPosterior, "gaussian[n_problems=2]", n_samples=250)
+    assert rows["rank_histogram"][0].shape == (20,) and rows["rank_null"][0].size == 100 * 20
+    rows = evaluate(PseudoInverse, "ffhq_denoising[prior=faces64_mfa,n_images=1]", n_samples=1)
+    assert not {"crps", "tarp", "coverage_50"} & set(rows)
+
+
+def test_truths_drawn_from_the_prior_are_the_same_whatever_the_range():
+    """Two images of three, in the same order; the number of an image seeds its truth. Real faces stay the default."""
+    from datasets.ffhq_denoising import Dataset
+
+    several = Dataset.get_instance(prior="faces64_mfa", truth="prior", n_images=3).get_data()
+    one = Dataset.get_instance(prior="faces64_mfa", truth="prior", first=2, n_images=1).get_data()
+    torch.testing.assert_close(one["x_true"][0], several["x_true"][2])
+    assert one["files"] == ("draw 00002",)
+    faces = Dataset.get_instance(prior="faces64_mfa", n_images=1).get_data()
+    assert faces["files"] == ("00000.png",)
+    for options in ({"prior": "faces64", "truth": "prior"}, {"prior": "faces64_mfa", "truth": "posterior"}):
+        with pytest.raises(ValueError, match="faces64_mfa"):
+            Dataset.get_instance(n_images=1, **options).get_data()
+
+
+def test_exact_draws_are_calibrated_on_truths_of_the_prior_and_not_on_faces():
+    truths = "ffhq_inpainting[mask=half,prior=faces64_mfa,n_images=2{}]"
+    drawn, faces = (evaluate(ExactPosterior, truths.format(t), n_samples=8) for t in (",truth=prior", ""))
+    nominal = drawn["coverage_80_floor"][0]
+    assert abs(drawn["coverage_80"] - nominal).max() < 0.05
+    assert (faces["coverage_80"] < nominal - 0.05).all(), "the prior's misfit"

@@ -17,7 +17,7 @@ from benchmark_utils.metrics import METRICS, Metric, mean_and_ci
 from benchmark_utils.runs.cells import task_label
 
 COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
-NO_SCORES = ("objective_image", "objective_diverged")
+NO_SCORES = ("objective_image", "objective_diverged", "objective_n_draws")
 N_RESAMPLES = 2000
 
 

@@ -16,7 +16,8 @@ from benchmark_utils.runs.cells import (
     task_label,
 )
 
-OF_SAMPLES = ("lpips_best", "psnr_mean", "si_sdri_mean", "spread", "ess")
+CALIBRATION = ("coverage_50", "coverage_80", "coverage_90", "crps", "energy_score")
+OF_SAMPLES = ("lpips_best", "psnr_mean", "si_sdri_mean", "spread", "ess", *CALIBRATION, "tarp")
 EXACTNESS = ("sliced_wasserstein", "mean_error", "variance_ratio", "mode_tv")
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 MISSING = "–"
@@ -263,7 +264,7 @@ def exactness(df, task):
         return note_table(task, f"distance to the exact posterior: {remedy}")
     rows = scores.rows_of(df, task)
     summary, measured = scores.scores(rows), scores.metrics_of(rows)
-    shown = [name for name in EXACTNESS if name in measured]
+    shown = [name for name in (*EXACTNESS, *CALIBRATION) if name in measured]
     costs = scores.COSTS[:3]
     order = _numbered(rows, summary, shown[0])
     best = summary[scores.ranking(summary, shown[0])[0]]

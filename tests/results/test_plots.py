@@ -577,7 +577,7 @@ def saved(df, folder):
 
 
 def quickstart_rows(solvers=("pseudo_inverse", "ddnm")):
-    dataset = "ffhq_inpainting[first=0,hidden=None,mask=half,n_images=2,noise_std=0.05,prior=faces64_mfa]"
+    dataset = "ffhq_inpainting[first=0,hidden=None,mask=half,n_images=2,noise_std=0.05,prior=faces64_mfa,truth=None]"
     return [row for solver in solvers for row in cell(dataset, solver, (0, 1), {"lpips": [0.1, 0.2]})]
 
 
