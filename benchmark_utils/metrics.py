@@ -135,6 +135,10 @@ def data_consistency_score(draws: Tensor, truth: Tensor) -> Tensor:
     return 20 * ratio.clamp(min=1e-10).log10()
 
 
+def mae_score(draws: Tensor, truth: Tensor) -> Tensor:
+    return (draws - truth).abs().flatten(1).mean(1)
+
+
 IMAGE_METRICS = ("lpips", "psnr", "ssim", "data_misfit")  # of the image tasks, the headline first
 METRICS = {
     "lpips": Metric(
@@ -166,7 +170,12 @@ METRICS = {
     ),
     "si_sdri_mean": Metric("SI-SDRi of the mean", 1, "SI-SDRi of the mean over draws"),
     "psnr_mean": Metric("PSNR of the mean", 1, "PSNR of the mean over draws"),
-    "spread": Metric("spread", 0, "standard deviation over draws, root mean square over values, on [-1, 1]"),
+    "mae": Metric(
+        "MAE of a draw", -1, "mean absolute error; of a right draw about 1.4 times that of the mean", mae_score
+    ),
+    "mae_mean": Metric("MAE of the mean", -1, "mean absolute error of the mean over draws"),
+    "rmse_mean": Metric("RMSE of the mean", -1, "root mean square error of the mean over draws"),
+    "spread": Metric("spread", 0, "standard deviation over draws, root mean square over values, in the signal's unit"),
     "lpips_best": Metric("best LPIPS", -1, "lowest LPIPS over draws"),
     "sliced_wasserstein": Metric("sliced W1", -1, "mean over 100 random unit projections of the 1-D W1 to exact draws"),
     "sliced_wasserstein_floor": Metric("floor of sliced W1", -1, "the same between two sets of exact draws"),

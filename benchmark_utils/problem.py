@@ -30,6 +30,7 @@ CAPABILITIES = {
     "linear_operator": "of a latent prior: A itself is linear",
     "image": "signals are images (C, H, W)",
     "separation": "signals are stems and A is their sum",
+    "leads": "signals are leads of an electrocardiogram, and A hides some or some time",
     "truth": "the true signals are known to the objective, which scores with them",
 }
 
@@ -182,9 +183,9 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
     """What solvers may rely on for this problem, names of ``CAPABILITIES``; ``prior`` is the unloaded handle.
 
     An operator says by class attributes of these names that it is not ``differentiable``, but has a ``likelihood`` all
-    the same, that it is ``idempotent``, or that it is made for the ``separation`` of stems. Without an SVD it may have
-    a method ``first_guess(y)``: a signal near x, at little cost, from which an optimisation can start. Raises
-    ValueError for a label and a prior without labels.
+    the same, that it is ``idempotent``, or that it is made for the ``separation`` of stems or for ``leads``. Without an
+    SVD it may have a method ``first_guess(y)``: a signal near x, at little cost, from which an optimisation can start.
+    Raises ValueError for a label and a prior without labels.
     """
     found = {"differentiable", "likelihood"} if getattr(operator, "differentiable", True) else set()
     if getattr(operator, "likelihood", False):
@@ -211,8 +212,7 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
             found.add("closed_form")
     elif getattr(operator, "idempotent", False):
         found.add("idempotent")
-    if getattr(operator, "separation", False):
-        found.add("separation")
+    found |= {name for name in ("separation", "leads") if getattr(operator, name, False)}
     if len(prior.signal_shape) == 3:
         found.add("image")
     return frozenset(found)

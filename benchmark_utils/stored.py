@@ -1,4 +1,4 @@
-"""What a cell stores for the page beside its scores: pictures, Inception features, audio."""
+"""What a cell stores for the page beside its scores: pictures, Inception features, audio, traces."""
 
 import functools
 import io
@@ -10,6 +10,8 @@ import torch
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 
 N_PICTURES = 4
+N_TRACES, N_TRACED_DRAWS = 2, 5
+BAND = (0.05, 0.95)
 BATCH = 16  # pictures at a time through the Inception network
 AUDIO_LENGTH = 2**18  # 12 seconds: about 1.5 MB for truth and sample of one cell
 WINDOW = 2048
@@ -20,12 +22,15 @@ LOWEST, DYNAMIC_RANGE = 40.0, 80.0  # Hz and dB of the spectrograms
 def store(problem, x_true, samples, groups, fid, keep_all=False):
     """What is kept of samples (n, D, *signal): pictures of the first images, or audio of the first track, or None.
 
-    ``x_true`` may be None. ``groups`` are the rows of each track; with ``fid``, Inception features of all truths and
-    first draws are added; with ``keep_all``, all draws of all images.
+    Of electrocardiograms it is the traces of the first records. ``x_true`` may be None. ``groups`` are the rows of each
+    track; with ``fid``, Inception features of all truths and first draws are added; with ``keep_all``, all draws of all
+    images.
     """
     if "separation" in problem.capabilities:
         signals = problem.y, x_true, samples[:, 0]
         return store_audio(*(None if x is None else torch.cat(list(x[groups[0]]), -1) for x in signals))
+    if "leads" in problem.capabilities:
+        return store_traces(problem, x_true, samples)
     if "image" in problem.capabilities:
         return store_pictures(problem, x_true, samples, fid, keep_all)
     return None
@@ -121,3 +126,16 @@ def encode(stems):
     buffer = io.BytesIO()
     soundfile.write(buffer, stems.clamp(-1, 1).T.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+
+
+def store_traces(problem, x_true, samples):
+    """float16 arrays of the first records: truth, what was seen of it (else NaN), mean (k, leads, time).
+
+    ``band`` (k, 2, leads, time) has the 5 % and 95 % quantiles of all draws, ``draws_of_leads`` (k, d, leads, time) the
+    first draws one by one.
+    """
+    x, y, draws = (part[:N_TRACES].double() for part in (x_true, problem.y, samples))
+    seen = torch.where(problem.operator.mask[:N_TRACES] != 0, y, torch.nan)
+    band = draws.quantile(torch.tensor(BAND, dtype=draws.dtype), 1).movedim(0, 1)
+    named = {"truth": x, "seen": seen, "mean": draws.mean(1), "band": band, "draws_of_leads": draws[:, :N_TRACED_DRAWS]}
+    return {name: values.half().numpy() for name, values in named.items()}

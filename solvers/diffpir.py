@@ -24,6 +24,7 @@ class Solver(PosteriorSampler):
         ("*", "*"): {"n_steps": 1000, "lam": 1.0, "zeta": 0.1},
         **{("*", mask): {"zeta": 1.0} for mask in ("box", "half", "random*")},
         ("audio", "*"): {"zeta": 1.0},
+        ("ecg", "*"): {"n_steps": 100, "lam": 6.0, "zeta": 0.5},  # lam and zeta of the ECG follow-up of MGPS
     }
 
     def sample(self, problem, prior, rng):

@@ -40,6 +40,9 @@ class Solver(PosteriorSampler):
         ("imagenet", "*"): {"gradient_steps": (20, 10, 2, 2), "stretches": (5, 20, 10)},
         ("ffhq_latent", "*"): {"alpha": (0.5, 1.0), "gradient_steps": (20, 10, 5, 2), "stretches": (5, 10, 10)},
         ("audio", "*"): {"learning_rate": 0.005},  # not published: the MGDM paper's rate for audio
+        # the ECG follow-up's, whose ten long steps are the first
+        ("ecg", "*"): {"n_steps": 50, "gradient_steps": (10, 5, 5, 5)}
+        | {"stretches": (10, 20, 20), "warm_start": math.inf},
         ("mixture", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 20), "warm_start": math.inf},
         ("gaussian", "*"): {"learning_rate": 0.1, "stretches": (10, 10, 20), "warm_start": math.inf},
     }

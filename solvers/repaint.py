@@ -21,7 +21,10 @@ class Solver(PosteriorSampler):
     test_config = {"n_steps": 4, "jump_length": 2, "n_resample": 2}
     needs = {"mask", "gaussian"}
     # released configuration for faces: 2410 denoiser evaluations
-    PRESETS = {("*", "*"): {"n_steps": 250, "jump_length": 10, "n_resample": 10}}
+    PRESETS = {
+        ("*", "*"): {"n_steps": 250, "jump_length": 10, "n_resample": 10},
+        ("ecg", "*"): {"n_resample": 2},  # of the ECG follow-up of MGPS
+    }
 
     def sample(self, problem, prior, rng):
         schedule = prior.schedule

@@ -23,6 +23,7 @@ USER_PATHS = {
     "ffhq256_latent": "folder with the two archives of the prior ffhq256_latent, or one converted file",
     "nonlinear_blur": "checkpoint of the nonlinear blur",
     "slakh2100": "folder of Slakh2100 tracks",
+    "ptbxl": "folder of PTB-XL",
     "slakh_msdm": "checkpoint of the prior slakh_msdm",
     "slakh_isdm": "folder of the four checkpoints of the prior slakh_isdm",
 }

@@ -57,7 +57,8 @@ def export(path, folder):
     numbers = {task: number for number, task in enumerate(scores.tasks(df), 1)}
     columns = [column for column in df.columns if column.startswith("objective_")]
     origin = []
-    cells = df[[isinstance(stored, dict) for stored in df["final_results"]]] if "final_results" in df else df[:0]
+    stored = df["final_results"] if "final_results" in df else []
+    cells = df[[isinstance(found, dict) and "sample" in found for found in stored]] if len(stored) else df[:0]
     for _, cell in cells.iterrows():
         rows = df[(df[CELL] == cell[CELL]).all(axis=1)]
         stored = cell["final_results"]

@@ -40,11 +40,17 @@ class Picture(NamedTuple):
 @scores.once_per_frame
 def picture_cells(df):
     """One row per (task, solver): the cell whose pictures are shown, and whose sound is heard."""
+    return cells_with(df, "sample")
+
+
+def cells_with(df, name):
+    """One row per (task, solver): the cell of which ``name`` is shown."""
     if "final_results" not in df:
         return df.iloc[:0]
     cells = df[df["final_results"].notna() & (df["idx_rep"] == df["idx_rep"].min())]
     # a CSV file holds them as text only
-    cells = cells[np.array([isinstance(value, dict) for value in cells["final_results"]], dtype=bool)]
+    shown = [isinstance(value, dict) and name in value for value in cells["final_results"]]
+    cells = cells[np.array(shown, dtype=bool)]
     chosen = [cells[:0]]
     for task in scores.tasks(cells):
         rows = scores.rows_of(cells, task)
@@ -137,9 +143,9 @@ def read_stored(df, task, view="reconstructions"):
     return {solver: cells[solver] for solver in order if NEEDS.get(view, "sample") in cells[solver]}
 
 
-def rows_of_cells(df, task):
+def rows_of_cells(df, task, cells):
     """``{solver: the rows of its cell}``, of which the i-th belongs to what is stored i-th."""
-    found = scores.rows_of(df, task).merge(scores.rows_of(picture_cells(df), task)[CELL])
+    found = scores.rows_of(df, task).merge(scores.rows_of(cells, task)[CELL])
     return dict(list(found.groupby("solver_name")))
 
 
@@ -182,7 +188,7 @@ def pictures(df, task, view="reconstructions"):
         return []
     n_images, reduction = _picture_sizes(picture_cells(df))
     rows = scores.rows_of(df, task)
-    by_solver = rows_of_cells(df, task)
+    by_solver = rows_of_cells(df, task, picture_cells(df))
     best = next(iter(cells))
     truths, observations, stems = cells[best].get("truth"), cells[best]["observation"], cells[best].get("stems")
     height, width = cells[best]["sample"].shape[1:3]

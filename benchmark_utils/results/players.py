@@ -41,7 +41,8 @@ def task_html(df, task):
     stored = pictures.read_stored(df, task)
     if not any("sample_audio" in cell for cell in stored.values()):
         return ""
-    track = {solver: found.iloc[0] for solver, found in pictures.rows_of_cells(df, task).items()}
+    by_solver = pictures.rows_of_cells(df, task, pictures.picture_cells(df))
+    track = {solver: found.iloc[0] for solver, found in by_solver.items()}
     first_cell = next(iter(stored.values()))
     signals = {solver: decode(cell["sample_audio"]) for solver, cell in stored.items()}
     if "truth_audio" in first_cell:

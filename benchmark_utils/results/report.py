@@ -10,7 +10,7 @@ from benchopt.results import read_results
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmark_utils.results import charts, paper, pictures, scores, tables
+from benchmark_utils.results import charts, paper, pictures, scores, tables, traces
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
@@ -31,6 +31,8 @@ td.text { white-space: normal; }
 .pictures { display: grid; gap: .6rem; max-width: max-content; }
 figure { margin: 0; font-size: 12px; text-align: center; }
 figure img { width: 100%; min-width: 96px; image-rendering: pixelated; }
+.traces figure { margin: .6rem 0; max-width: 880px; }
+.traces img { image-rendering: auto; }
 """
 
 SCRIPT = """
@@ -164,6 +166,12 @@ def pictures_html(df, task, view):
     return f'<h3>{view.capitalize()}{pictures.VIEWS[view]}</h3><div class="pictures" style="{style}">{figures}</div>'
 
 
+def traces_html(df, task):
+    """The electrocardiograms of a task, one figure per record and solver."""
+    figures = "".join(picture_html(trace.label, traces.trace_pixels(trace)) for trace in traces.traces(df, task))
+    return f'<h3>Traces</h3><p class="note">{traces.NOTE}</p><div class="traces">{figures}</div>'
+
+
 def task_parts(df, task):
     """Everything about one task."""
     yield table_html(tables.leaderboard(df, task))
@@ -175,6 +183,8 @@ def task_parts(df, task):
     if task in pictures.picture_tasks(df):
         for view in pictures.VIEWS:
             yield pictures_html(df, task, view)
+    if task in traces.trace_tasks(df):
+        yield traces_html(df, task)
     if task in tables.samples_tasks(df):
         yield f"<h3>Several samples per image</h3>{table_html(tables.samples(df, task))}"
     if task in tables.exactness_tasks(df):

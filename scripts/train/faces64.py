@@ -8,22 +8,11 @@ The loss is the EDM denoising loss (Karras et al. 2022, https://arxiv.org/abs/22
 with ln sigma ~ N(-0.8, 1.2^2) for 95 % of the images and log-uniform over
 the network's whole range for the rest, so that the start of sampling is seen too.
 The training images are augmented towards the sharper and more colourful test faces, see :func:`augment`.
-
-The learning rate is constant after a warm-up and falls as a cosine to 0 over the last ``--cool-down`` of
-``--minutes``. The clock is the wall clock of this process, summed over resumes.
-The run continues from ``<out>/checkpoint.pt`` if that exists. ``<out>/checkpoint_stable.pt`` is the
-state before the fall: copied over ``checkpoint.pt``, it starts a longer run with a larger ``--minutes``.
-The exponential moving average of the weights is what gets evaluated and exported.
+``scripts/train/loop.py`` says how the run is timed, resumed and cooled down.
 """
 
 import argparse
-import contextlib
-import copy
-import functools
 import io
-import math
-import os
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,18 +21,16 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.utils import save_image
 
 from benchmark_utils.files.images import THUMBNAILS
-from benchmark_utils.files.paths import write_atomically
 from benchmark_utils.priors.faces64 import EDMUNet
 from benchmark_utils.schedule import karras_levels
+from scripts.train.loop import add_arguments, denoising_error, draw_sigmas, train
 
 EVALUATED_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-WARM_UP_IMAGES = 10_000
 SHARPENING, CHROMA = (0.1, 1.8), (0.8, 1.6)  # the ranges of the augmentation strengths
 
 
@@ -102,36 +89,13 @@ def augment(images, generator):
     return x.clamp(-1, 1)
 
 
-def draw_sigmas(n, generator):
-    log_sigma = -0.8 + 1.2 * torch.randn(n, generator=generator, device=generator.device)
-    low, high = math.log(EDMUNet.SIGMA_MIN), math.log(EDMUNet.SIGMA_MAX)
-    log_uniform = draw_uniform(n, low, high, generator).flatten()
-    return torch.where(draw_uniform(n, 0, 1, generator).flatten() < 0.05, log_uniform, log_sigma).exp()
-
-
-def denoising_loss(denoiser, x, generator):
-    """The EDM loss at one random noise level per image."""
-    sigma = draw_sigmas(len(x), generator)
-    noisy = x + sigma.view(-1, 1, 1, 1) * torch.randn(x.shape, generator=generator, device=x.device)
-    weight = (sigma**2 + EDMUNet.SIGMA_DATA**2) / (sigma * EDMUNet.SIGMA_DATA) ** 2
-    return (weight * (denoiser(noisy, sigma) - x).square().mean((1, 2, 3))).mean()
-
-
-@torch.no_grad()
 def denoising_errors(denoiser, images, device, n_seeds=1):
     """Mean squared denoising error per value on the [-1, 1] scale, for each sigma."""
-    errors = {}
-    for sigma in EVALUATED_SIGMAS:
-        total = 0.0
-        for seed in range(n_seeds):
-            generator = torch.Generator().manual_seed(seed)
-            for batch in images.split(100):
-                x = to_range(batch, device)
-                noisy = x + sigma * torch.randn(x.shape, generator=generator).to(device)
-                sigmas = torch.full((len(x),), sigma, device=device)
-                total += (denoiser(noisy, sigmas) - x).square().mean((1, 2, 3)).sum().item()
-        errors[sigma] = total / (n_seeds * len(images))
-    return errors
+    x = to_range(images, device)
+    return {
+        sigma: sum(denoising_error(denoiser, x, sigma, seed) for seed in range(n_seeds)) / n_seeds
+        for sigma in EVALUATED_SIGMAS
+    }
 
 
 @torch.no_grad()
@@ -146,27 +110,6 @@ def unconditional_samples(denoiser, n, device, n_steps=40):
     return x
 
 
-@functools.cache
-def has_bfloat16(device):
-    """Whether the device multiplies bfloat16 matrices in hardware."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return bool(flags & {"amx_bf16", "avx512_bf16"})
-
-
-@contextlib.contextmanager
-def fast_arithmetic(device):
-    """bfloat16 where the device has it, and attention as plain products.
-
-    There are 16 tokens: the flash kernel's backward pass took a fifth of a training step on a CPU.
-    """
-    with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=has_bfloat16(device)):
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-
-
 def describe(network):
     """Parameters and floating-point operations of a forward pass, two for each multiply-add."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -175,112 +118,37 @@ def describe(network):
     return f"{n_parameters / 1e6:.2f} M parameters, {counter.get_total_flops() / 1e9:.3f} GFLOP a forward pass"
 
 
-def learning_rate_factor(images_seen, seconds, total, cool_down):
-    """Linear warm-up over images, constant, then a cosine to 0 over the last ``cool_down`` seconds."""
-    progress = max(0.0, 1 - (total - seconds) / cool_down) if cool_down else 0.0
-    return min(1.0, (images_seen + 1) / WARM_UP_IMAGES) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
 def main():
-    start = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--heldout", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="weights to go on from, a safetensors file")
     parser.add_argument("--channels", type=int, nargs="+", default=EDMUNet.CHANNELS)
-    parser.add_argument("--out", type=Path, default=Path("outputs/train_faces64"))
-    parser.add_argument("--minutes", type=float, default=150, help="of training in all")
-    parser.add_argument("--cool-down", type=float, default=25, help="minutes of falling learning rate")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--checkpoint-every", type=float, default=5, help="minutes")
-    parser.add_argument("--evaluate-every", type=float, default=25, help="minutes")
+    add_arguments(parser, "outputs/train_faces64", minutes=150, cool_down=25, batch_size=32, evaluate_every=25)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    total, cool_down = 60 * args.minutes, 60 * args.cool_down
 
     torch.manual_seed(0)
     network = EDMUNet(args.channels)
     print(describe(network), flush=True)
     if args.start:
         network.load_state_dict(load_file(args.start))
-    network = network.to(args.device, memory_format=torch.channels_last)
-    averaged_network = copy.deepcopy(network).eval().requires_grad_(False)
-    parameters, averages = list(network.parameters()), list(averaged_network.parameters())
-    optimiser = torch.optim.Adam(parameters, lr=args.learning_rate, betas=(0.9, 0.99), fused=True)
-    images_seen, seconds_before = 0, 0.0
-    checkpoint_path = args.out / "checkpoint.pt"
-    if checkpoint_path.exists():
-        checkpoint = torch.load(checkpoint_path, map_location=args.device, weights_only=True)
-        network.load_state_dict(checkpoint["network"])
-        averaged_network.load_state_dict(checkpoint["average"])
-        optimiser.load_state_dict(checkpoint["optimiser"])
-        images_seen, seconds_before = checkpoint["images_seen"], checkpoint["seconds"]
-        print(f"resuming after {images_seen} images, {seconds_before / 60:.1f} minutes", flush=True)
-
-    print(f"{args.device}, {torch.get_num_threads()} threads, bfloat16: {has_bfloat16(args.device)}", flush=True)
-    denoiser = torch.compile(network, dynamic=False)
-    train, heldout = load_images(args.train).to(args.device), load_images(args.heldout)
+    images, heldout = load_images(args.train).to(args.device), load_images(args.heldout)
     faces = read_pixels(sorted(THUMBNAILS.glob("*.png")))
-    generator = torch.Generator(args.device).manual_seed(images_seen + 1)
 
-    def clock():
-        return seconds_before + time.perf_counter() - start
+    def draw(generator):
+        index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
+        sigma = draw_sigmas(args.batch_size, -0.8, 1.2, (EDMUNet.SIGMA_MIN, EDMUNet.SIGMA_MAX), generator)
+        return augment(images[index], generator), sigma
 
-    def checkpoint(path):
-        state = {"network": network.state_dict(), "average": averaged_network.state_dict()}
-        state |= {"optimiser": optimiser.state_dict(), "images_seen": images_seen, "seconds": clock()}
-        write_atomically(path, lambda partial: torch.save(state, partial))
-
-    def evaluate():
-        """Print the errors of the average, draw from it and export it."""
-        with fast_arithmetic(args.device):
-            for name, images, n_seeds in ("held-out", heldout, 1), ("faces", faces, 8):
-                errors = denoising_errors(averaged_network, images, args.device, n_seeds)
-                table = "  ".join(f"{sigma:g}: {error:.5f}" for sigma, error in errors.items())
-                print(f"{clock() / 60:6.1f} min  {images_seen:8d} images  {name:8s} mse  {table}", flush=True)
-            samples = unconditional_samples(averaged_network, 32, args.device)
+    def evaluate(denoiser):
+        for name, held, n_seeds in ("held-out", heldout, 1), ("faces", faces, 8):
+            errors = denoising_errors(denoiser, held, args.device, n_seeds)
+            table = "  ".join(f"{sigma:g}: {error:.5f}" for sigma, error in errors.items())
+            print(f"{name:8s} mse  {table}", flush=True)
+        samples = unconditional_samples(denoiser, 32, args.device)
         save_image(samples.clamp(-1, 1) / 2 + 0.5, args.out / "samples.png", nrow=8)
-        weights = {name: value.half().contiguous() for name, value in averaged_network.state_dict().items()}
-        write_atomically(args.out / "faces64.safetensors", lambda partial: save_file(weights, partial))
 
-    seconds = last_checkpoint = last_evaluation = clock()
-    mean_loss, first = 0.0, images_seen
-    while seconds < total:
-        for group in optimiser.param_groups:
-            group["lr"] = args.learning_rate * learning_rate_factor(images_seen, seconds, total, cool_down)
-        index = torch.randint(len(train), (args.batch_size,), generator=generator, device=args.device)
-        x = augment(train[index], generator)
-        with fast_arithmetic(args.device):
-            loss = denoising_loss(denoiser, x, generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        images_seen += args.batch_size
-        # half-life: 5 % of the images seen so far, at most 20,000
-        decay = 0.5 ** (args.batch_size / max(1.0, min(20_000, 0.05 * images_seen)))
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, parameters, 1 - decay)
-        mean_loss += 0.01 * (loss.item() - mean_loss)
-
-        before, seconds = seconds, clock()
-        if before < total - cool_down <= seconds:
-            checkpoint(args.out / "checkpoint_stable.pt")
-        if seconds - last_checkpoint > 60 * args.checkpoint_every:
-            checkpoint(checkpoint_path)
-            progress = f"{seconds / 60:6.1f} min  {images_seen:8d} images  loss {mean_loss:.4f}"
-            rate = (images_seen - first) / (seconds - last_checkpoint)
-            print(f"{progress}  {rate:.1f} images/s", flush=True)
-            last_checkpoint, first = seconds, images_seen
-        if seconds - last_evaluation > 60 * args.evaluate_every and total - seconds > 30 * args.evaluate_every:
-            evaluate()
-            last_evaluation = clock()
-    checkpoint(checkpoint_path)
-    evaluate()
-    cpu_seconds = sum(os.times()[:2])
-    print(f"{clock() / 60:.1f} minutes, {cpu_seconds / 60:.1f} CPU minutes of this process", flush=True)
+    train(network, draw, evaluate, "faces64", args)
 
 
 if __name__ == "__main__":
