@@ -81,7 +81,7 @@ class Prior:
     @property
     def has_networks(self) -> bool:
         """Whether there may be networks, which ``precision`` and ``compile`` are for."""
-        return getattr(self.spec, "has_networks", not self.closed_form)
+        return bool(getattr(self.spec, "has_networks", not self.closed_form))
 
     @property
     def labelled(self) -> bool:
