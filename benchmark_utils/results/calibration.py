@@ -23,6 +23,7 @@ FAMILYWISE = 0.01
 N_REPLICATES = 4000
 BAND_LABEL = f"band of exact draws, {1 - FAMILYWISE:.0%}"
 ONE_DRAW = "one draw per truth"
+REMEDY = 'calibration needs several draws of each truth: -o "*[n_samples=16]"'
 
 
 class Curve(NamedTuple):
@@ -128,7 +129,7 @@ def paired_difference(rows, solver, name):
 def calibration_table(df, task):
     """Coverage, and by how much each curve leaves its band, of every solver; paired differences to exact draws."""
     if task == ONE_DRAW:
-        return note_table(task, 'calibration needs several draws of each truth: -o "*[n_samples=16]"')
+        return note_table(task, REMEDY)
     rows = scores.rows_of(df, task)
     summary, found = scores.scores(rows), curves(rows)
     of_scores = ("crps", "energy_score")
