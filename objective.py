@@ -31,8 +31,8 @@ shape, which is applied here; its rows say so in the column ``oracle``, and the 
 What is scored
 --------------
 One row per image (per group); definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
-scores are means over the samples, and ``benchmark_utils.calibration`` adds how these spread around the truth.
-``diverged`` is above 0 where a sample left the range of the prior's signals.
+scores are means over them, and ``benchmark_utils.calibration`` adds how they spread around the truth. ``diverged`` is
+above 0 where a sample left the range of the prior's signals.
 """
 
 import math

@@ -10,7 +10,7 @@ from benchopt.results import read_results
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmark_utils.results import charts, paper, pictures, scores, tables, traces
+from benchmark_utils.results import calibration, charts, paper, pictures, scores, tables, traces
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
@@ -146,6 +146,25 @@ def box_chart(df, task):
     return svg_image(figure)
 
 
+def calibration_chart(df, task, name):
+    """One of the calibration curves of every solver and the band that exact draws stay in."""
+    found, rows = calibration.curves(scores.rows_of(df, task)), scores.rows_of(df, task)
+    solvers = list(df["solver_name"].unique())
+    figure, axes = _figure(right=0.62, bottom=0.12)
+    for solver, curves in found.items():
+        number, curve = solvers.index(solver), curves[name]
+        style = {"color": f"C{number % 10}", "marker": "osD^vP*X"[number // 10 % 8]}
+        axes.plot(curve.x, curve.found, label=scores.solver_label(rows, solver), ms=4, **style)
+    band = next(iter(found.values()))[name]
+    axes.fill_between(band.x, band.low, band.high, color="0.5", alpha=0.3, label=calibration.BAND_LABEL)
+    axes.grid(alpha=0.3)
+    xlabel, ylabel = calibration.CURVES[name]
+    axes.set_xlabel(xlabel, fontsize=8)
+    axes.set_ylabel(ylabel, fontsize=8)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    return svg_image(figure)
+
+
 def picture_html(label, pixels):
     """A picture with its label; an empty place of the grid where there is none."""
     if pixels is None:
@@ -189,6 +208,11 @@ def task_parts(df, task):
         yield f"<h3>Several samples per image</h3>{table_html(tables.samples(df, task))}"
     if task in tables.exactness_tasks(df):
         yield f"<h3>Distance to the exact posterior</h3>{table_html(tables.exactness(df, task))}"
+    if task in calibration.calibration_tasks(df):
+        yield f"<h3>Calibration</h3>{table_html(calibration.calibration_table(df, task))}<div class='charts'>"
+        for name in calibration.CURVES:
+            yield calibration_chart(df, task, name)
+        yield "</div>"
     yield f"<h3>Comparison with published numbers</h3>{table_html(paper.paper_comparison(df, task))}"
 
 

@@ -123,7 +123,9 @@ def test_benchopts_page_shows_every_chart_and_sorts(rows, copy_of_benchmark, tmp
     """
     shown, psnr = probe(text, script, tmp_path)
     kinds = dict.fromkeys(CONFIG["plots"], ["table_container"])
-    kinds |= dict.fromkeys(("quality_cost", "per_image"), ["plot_container"]) | {"reconstructions": ["image_container"]}
+    kinds |= dict.fromkeys(("quality_cost", "per_image", "calibration"), ["plot_container"]) | {
+        "reconstructions": ["image_container"]
+    }
     assert shown == kinds
     assert len(psnr) == 3 and psnr == sorted(psnr, key=lambda text: float(text.split()[0]))
 
