@@ -218,7 +218,7 @@ def test_traces_are_stored_and_drawn():
     np.testing.assert_allclose(trace.truth, found.x_true[0], atol=0.01)
     np.testing.assert_allclose(trace.seen[0], found.problem.y[0, 0], atol=0.01)
     assert np.isnan(trace.seen[1:]).all()
-    assert np.abs(trace.mean).max() < 1e-3 and trace.draws.shape == (5, 9, 512)
+    assert np.abs(trace.mean).max() < 1e-3 and trace.draws.shape == (5, 9, 72)
     np.testing.assert_allclose(trace.band, np.broadcast_to([[[-0.9]], [[0.9]]], (2, 9, 72)), atol=0.01)
     figure = traces.draw_trace(trace)
     assert [panel.texts[0].get_text() for panel in figure.axes] == list(np.reshape(LEADS, (3, 3)).T.flatten())
