@@ -32,7 +32,8 @@ What is scored
 --------------
 One row per image (per group); definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
 scores are means over them, and ``benchmark_utils.calibration`` adds how they spread around the truth. ``diverged`` is
-above 0 where a sample left the range of the prior's signals.
+above 0 where a sample left the range of the prior's signals. Of electrocardiograms the entries that y hides are scored,
+all of them where it hides none.
 """
 
 import math
@@ -106,6 +107,8 @@ class Objective(RecordsAttempts, BaseObjective):
     def skip(self, missing=None, metrics=(), prior=None, operator=None, y=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
+        if missing is None and self.n_samples == 1 and "crps" in metrics:
+            missing = "the CRPS needs n_samples of 2 or more"
         if missing is None and (self.precision not in (None, "float32") or self.compile) and not prior.has_networks:
             missing = f"precision and compile are for networks, and {prior.name} has none"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):
@@ -190,10 +193,11 @@ class Objective(RecordsAttempts, BaseObjective):
                 mean, trace_cov = join(posterior.mean[group]), posterior.trace_cov[group].sum()
                 scores |= exactness(draws.to(mean), mean, trace_cov)
             if len(draws) > 1 and self.x_true is not None:
-                truth = join(self.x_true[group])
-                scores |= calibration_scores(draws, truth)
+                truth = self._scored(i, join(self.x_true[group]))
+                scores |= calibration_scores(self._scored(i, draws), truth)
                 if posterior is not None:
-                    scores |= exact_scores(join(self._reference_draws(posterior)[group]), truth)
+                    reference = join(self._reference_draws(posterior)[group])
+                    scores |= exact_scores(self._scored(i, reference), truth)
             if "sliced_wasserstein" in self.metrics:
                 scores |= self._mixture_scores(i, draws)
             smallest_ess = min(ess[row] for row in group)
@@ -261,22 +265,33 @@ class Objective(RecordsAttempts, BaseObjective):
             scores |= tilted_scores(self.metrics, draws.double(), reference, posterior, self.problem.rows([i]))
         return scores
 
+    def _scored(self, i, x):
+        """The entries (..., k) of signals x (..., *signal) that a mask of leads hides, or x itself if it hides none."""
+        if "leads" not in self.problem.capabilities:
+            return x
+        hidden = self.problem.operator.mask[i] == 0
+        return x[..., hidden] if hidden.any() else x
+
     def _image_scores(self, i, draws, truth):
-        values = {}
+        values, scored = {}, self._scored(i, draws)
+        truth = None if truth is None else self._scored(i, truth)
         for name in self.metrics:
             if name == "data_misfit":
                 parts = zip(self.groups[i], draws.double().chunk(len(self.groups[i]), -1), strict=True)
                 misfits = [self.problem.rows([row], len(draws)).misfit(part) for row, part in parts]
                 values[name] = sum(misfits) / len(misfits)
             elif METRICS[name].score is not None:
-                values[name] = METRICS[name].score(draws, truth)
+                values[name] = METRICS[name].score(scored, truth)
         row = {name: float(value.mean()) for name, value in values.items()}
         if len(draws) > 1 and "lpips" in values:
             row["lpips_best"] = float(values["lpips"].min())
         if len(draws) > 1 and "psnr" in values:
             row["psnr_mean"] = float(psnr_score(draws.mean(0, keepdim=True), truth))
-        if len(draws) > 1 and ("psnr" in values or truth is None):
-            row["spread"] = float(draws.std(0).square().mean().sqrt())
+        if len(draws) > 1 and ("psnr" in values or "mae" in values or truth is None):
+            row["spread"] = float(scored.std(0).square().mean().sqrt())
+        if len(draws) > 1 and "mae" in values:
+            error = scored.mean(0) - truth
+            row |= {"mae_mean": float(error.abs().mean()), "rmse_mean": float(error.square().mean().sqrt())}
         if len(draws) > 1 and "si_sdri_all" in values:
             row["si_sdri_mean"] = float(METRICS["si_sdri_all"].score(draws.mean(0, keepdim=True), truth))
         return row

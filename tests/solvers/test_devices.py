@@ -131,7 +131,7 @@ def load_light(prior):
         loaded.autoencoder._decode = lambda z: F.interpolate(z[:, :3], scale_factor=4)
         loaded.autoencoder._encode = lambda x: F.avg_pool2d(x, 4).mean(1, keepdim=True).expand(-1, 8, -1, -1)
     elif loaded.networks:
-        loaded.network = lambda x, sigma: x * sigma.view(-1, 1, 1, 1)
+        loaded.network = lambda x, sigma: x * sigma.view(-1, *[1] * (x.ndim - 1))
     return loaded
 
 

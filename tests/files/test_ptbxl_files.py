@@ -1,0 +1,139 @@
+"""PTB-XL of the user's folder: WFDB records as the package ``wfdb`` writes them, read back, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark_utils.files.ptbxl import read_record, read_test_fold
+from datasets.ptbxl import Dataset
+
+wfdb = pytest.importorskip("wfdb", reason="records of PTB-XL need wfdb: pip install .[ecg]")
+TWELVE = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
+OWN_PRIOR = """
+import torch
+from benchmark_utils.priors.base import LoadedPrior
+from benchmark_utils.schedule import NoiseSchedule
+
+class OfMillivolts(LoadedPrior):
+    event_shape = signal_shape = (9, 512)
+    dtype = torch.float64
+
+    def __init__(self, device):
+        self.device, self.schedule = torch.device(device), NoiseSchedule.linear()
+
+    def denoise_sigma(self, x, sigma):
+        return x / (1 + sigma**2)
+
+def load(device):
+    return OfMillivolts(device)
+"""
+
+
+def tones(length=1000, rate=100):
+    """A 6-Hz tone in mV whose size and offset tell the leads apart, a slow drift and 48-Hz hum: (length, 12)."""
+    time = np.arange(length)[:, None] / rate
+    leads = np.arange(1, 13)
+    tone = 0.1 * leads * np.sin(2 * np.pi * 6 * time + leads)
+    return tone + 0.5 * leads + np.sin(2 * np.pi * 0.05 * time) + 0.2 * np.sin(2 * np.pi * 48 * time)
+
+
+def write(folder, name, signals, rate=100, leads=TWELVE):
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"units": ["mV"] * len(leads), "fmt": ["16"] * len(leads), "sig_name": list(leads)}
+    wfdb.wrsamp(name, fs=rate, p_signal=signals, write_dir=str(folder), **options)
+    return folder / name
+
+
+@pytest.fixture()
+def ptbxl(tmp_path, monkeypatch):
+    """A PTB-XL folder with three records of fold 10 and one of fold 9."""
+    folder = tmp_path / "ptb-xl"
+    lines = ["ecg_id,strat_fold,filename_lr"]
+    for ecg_id, fold in (17, 10), (3, 9), (40, 10), (41, 10):
+        write(folder / "records100" / "00000", f"{ecg_id:05}_lr", tones() * (1 + ecg_id / 100))
+        lines.append(f"{ecg_id},{fold},records100/00000/{ecg_id:05}_lr")
+    (folder / "ptbxl_database.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("PTBXL_PATH", str(folder))
+    return folder
+
+
+def test_leads_are_filtered_and_scaled(tmp_path):
+    """The tone stays, offset, drift and hum go; mV keeps the sizes that z takes away."""
+    path = write(tmp_path, "one", tones())
+    z, millivolts = read_record(path, "z"), read_record(path, "mV")
+    assert z.shape == millivolts.shape == (9, 1000) and z.dtype == torch.float64
+    torch.testing.assert_close(z.std(1, correction=0), torch.ones(9, dtype=torch.float64))
+    assert z.mean(1).abs().max() < 1e-12
+    numbers = torch.tensor([1, 2, 3, 7, 8, 9, 10, 11, 12], dtype=torch.float64)  # no augmented lead
+    time = torch.arange(1000, dtype=torch.float64) / 100
+    tone = 0.1 * numbers[:, None] * torch.sin(2 * torch.pi * 6 * time + numbers[:, None])
+    assert (millivolts - tone)[:, 200:800].abs().max() < 0.05
+    spectrum = torch.fft.rfft(millivolts[:, 200:800]).abs()
+    assert spectrum[:, 48 * 6].max() < 0.2 * spectrum[:, 6 * 6].min()
+
+
+def test_test_fold_in_the_order_of_the_index(ptbxl):
+    ids, records = read_test_fold(1, 2, "z")
+    assert ids == [40, 41] and records.shape == (2, 9, 1000)
+    data = Dataset.get_instance(records="test", n_records=3, task="gap").get_data()
+    assert data["files"] == ("ECG 17", "ECG 40", "ECG 41") and data["x_true"].shape == (3, 9, 512)
+    torch.testing.assert_close(data["x_true"][1:], records[..., 244:756])
+
+
+def test_millivolts_with_a_prior_of_ones_own(ptbxl, tmp_path):
+    prior = tmp_path / "millivolts.py"
+    prior.write_text(OWN_PRIOR)
+    data = Dataset.get_instance(records="test", n_records=1, units="mV", prior=str(prior)).get_data()
+    size = data["x_true"][0].std(1)
+    torch.testing.assert_close(size[1] / size[0], torch.tensor(2.0, dtype=torch.float64), rtol=0.02, atol=0)
+
+
+def damaged(folder, **changes):
+    signals, options = tones(), {}
+    if "length" in changes:
+        signals = tones(changes["length"])
+    if "rate" in changes:
+        options["rate"] = changes["rate"]
+    if "nan" in changes:
+        signals[123, 7] = np.nan
+    if "flat" in changes:
+        signals[:, 10] = 0.0
+    if "leads" in changes:
+        return write(folder, "bad", signals[:, :6], leads=TWELVE[:6])
+    return write(folder, "bad", signals, **options)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"length": 756}, "bad.hea has 756 samples, but 10 seconds, 1000, are needed"),
+        ({"rate": 500}, "bad.hea has 500 samples per second, but 100 are needed: give PTB-XL's records100"),
+        ({"leads": 6}, "bad.hea has no lead V1, V2, V3, V4, V5, V6: all of I, II, III"),
+        ({"nan": True}, "bad.dat has samples that are no finite numbers, first in lead V2 at 1.23 s"),
+        ({"flat": True}, "bad.dat: lead V5 is flat and has no scale"),
+    ],
+)
+def test_records_that_cannot_be_used(tmp_path, changes, message):
+    path = damaged(tmp_path, **changes)
+    with pytest.raises(ValueError) as caught:
+        read_record(path, "z")
+    assert message in str(caught.value)
+
+
+def test_missing_and_cut_off_files(ptbxl):
+    path = ptbxl / "records100" / "00000" / "00017_lr"
+    content = path.with_suffix(".dat").read_bytes()
+    for damage in (lambda file: file.write_bytes(content[:999]), lambda file: file.unlink()):
+        damage(path.with_suffix(".dat"))
+        with pytest.raises(ValueError, match="00017_lr.hea and .dat cannot be read as a WFDB record"):
+            read_test_fold(0, 1, "z")
+    with pytest.raises(ValueError, match="records 2 to 4 are asked for, but fold 10 of .* has 3"):
+        read_test_fold(2, 3, "z")
+    (ptbxl / "ptbxl_database.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="is not PTB-XL's index"):
+        read_test_fold(0, 1, "z")
+    (ptbxl / "ptbxl_database.csv").unlink()
+    assert (
+        "name its folder by the environment variable PTBXL_PATH"
+        in Dataset.get_instance(records="test").get_data()["missing"]
+    )
