@@ -10,6 +10,7 @@ import torch
 from benchopt.results import read_results
 from deepinv.physics import DecomposablePhysics
 
+from benchmark_utils.checks.batches import draw  # noqa: F401
 from benchmark_utils.evaluate import objective_of
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.priors import Prior
@@ -46,14 +47,6 @@ def fingerprint_problem(noise_std=0.2):
 def problem_of(dataset):
     """The problem that the objective makes of a dataset with seed 0."""
     return objective_of(dataset).problem
-
-
-def draw(Solver, problem, prior, n_draws, seed=0, batch_size=None, **parameters):
-    """Samples (n_images, n_draws, *event) of a solver class with the given parameters, the others from its presets."""
-    solver = Solver.get_instance(**parameters)
-    solver.set_objective(problem, prior, n_draws, seed, batch_size)
-    solver.run(None)
-    return solver.get_result()["samples"]
 
 
 def copied_benchmark(target):

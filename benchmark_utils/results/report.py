@@ -34,6 +34,12 @@ pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: 13px; }
 .pictures { display: grid; gap: .6rem; max-width: max-content; overflow-x: auto; }
 figure { margin: 0; font-size: 12px; text-align: center; }
 figure img { width: 100%; min-width: 96px; image-rendering: pixelated; }
+@media (max-width: 600px) {
+  body { margin: .5rem auto; }
+  th, td { padding: .3rem .4rem; }
+  td.text { overflow-wrap: anywhere; min-width: 7rem; }
+  .charts img { width: 100%; }
+}
 """
 
 SCRIPT = """

@@ -105,25 +105,32 @@ def solvers_of(board):
     return [row[1].text.removesuffix(" (diverged)") for row in board.rows]
 
 
-def rows_of_method(table, method, always=()):
-    """A table with only the rows of one method, and those whose name is in ``always``; None if it has none."""
-    solvers = solvers_of(table)
-    body = [row for row, solver in zip(table.rows, solvers, strict=True) if solver in (*method.variants, *always)]
-    has_own = not set(method.variants).isdisjoint(solvers)
-    return Table(table.title, table.notes, table.definitions, table.columns, body, table.origin) if has_own else None
+def laws_of_method(df, method):
+    """(what it is, table) of :func:`known_laws` with the rows of one method, tasks of the same columns together."""
+    found = {}
+    for heading, task, table in known_laws(df):
+        rows = dict(zip(solvers_of(table), table.rows, strict=True))
+        own = [solver for solver in rows if solver in method.variants]
+        shown = [solver for solver in rows if solver in own or solver == tables.FLOOR] if own else []
+        body = [[Cell(task), *rows[solver][1:]] for solver in shown]
+        columns = ["task", *table.columns[1:]]
+        joined = found.setdefault((heading, *columns), Table(heading, table.notes, table.definitions, columns, []))
+        joined.rows.extend(body)
+    return [(heading, table) for (heading, *_), table in found.items() if table.rows]
 
 
 def ranks_table(df, method, boards):
     """Rank, headline score, cost and settings of a method on every task that it ran."""
     body = []
     for task, board in boards.items():
-        n_ranked = sum(solver in scores.ranked(scores.rows_of(df, task)) for solver in solvers_of(board))
+        rows = scores.rows_of(df, task)
+        competitors = scores.ranked(rows)
         for row, solver in zip(board.rows, solvers_of(board), strict=True):
             if solver not in method.variants:
                 continue
-            rows = scores.rows_of(df, task)
-            competes = solver in scores.ranked(rows)
-            rank = Cell(f"{row[0].text} of {n_ranked}", row[0].value) if competes else Cell("not ranked")
+            rank = Cell("not ranked")
+            if solver in competitors:
+                rank = Cell(f"{row[0].text} of {len(competitors)}", row[0].value)
             costs = {name: cell for name, cell in zip(board.columns, row, strict=True)}
             named = [scores.metric(name).label for name in scores.COSTS[:3]]
             settings = rows[rows["solver_name"] == solver].get("objective_settings")
@@ -158,8 +165,7 @@ def method_parts(df, method, boards, links):
     """Everything about one method."""
     paper = method.paper
     named = ", ".join(html.escape(text) for text in (paper.authors, paper.venue) if text)
-    if paper.title:
-        yield f"<p><b>{html.escape(paper.title)}</b><br>{named}</p>"
+    yield f"<p>{named}</p>" if named else ""
     addresses = {"paper": paper.url}
     if method.solver_class:
         addresses["code"] = f"{REPOSITORY}/blob/main/solvers/{method.name}.py"
@@ -170,10 +176,8 @@ def method_parts(df, method, boards, links):
         items = "".join(f"<li><b>{name}</b>: {html.escape(CAPABILITIES[name])}</li>" for name in needs)
         yield f"<h3>What it needs</h3>{f'<ul>{items}</ul>' if needs else '<p>Nothing of the task.</p>'}"
     yield f"<h3>Rank and cost on each task</h3>{report.table_html(ranks_table(df, method, boards), links)}"
-    for heading, task, table in known_laws(df):
-        own = rows_of_method(table, method, always=["floor of exact draws"])
-        if own:
-            yield f"<h3>{heading}: {html.escape(task)}</h3>{report.table_html(own, links)}"
+    for heading, table in laws_of_method(df, method):
+        yield f"<h3>{heading}</h3>{report.table_html(table, links)}"
     if method.solver_class and method.solver_class.PRESETS:
         yield f"<h3>Published settings</h3>{report.table_html(presets_table(method.solver_class))}"
     yield f"<h3>Method and departures</h3><pre>{html.escape(clean(method.docstring))}</pre>"

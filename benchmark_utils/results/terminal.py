@@ -63,7 +63,8 @@ def print_tables(df, console, own=frozenset()):
 def print_results(path, config, reference=None):
     """Print the tables of the results at ``path`` and which cells of a run config, if given, they lack.
 
-    With ``reference``, rows of other solvers, these are compared with. Returns 1 if a requested cell is missing, else 0.
+    With ``reference``, rows of other solvers, the results are compared with these. Returns 1 if a requested cell is
+    missing, else 0.
     """
     console = Console()
     df = read_results(path)

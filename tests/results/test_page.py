@@ -18,6 +18,7 @@ from helpers import ROOT, benchopt, copied_benchmark
 from test_plots import CONFIG, HALF_TASK, image_rows, mixture_rows
 
 from benchmark_utils import provenance
+from benchmark_utils.results import publish as our_publish
 from benchmark_utils.results import report, scores
 
 SHOWN = "const shown = [...document.querySelectorAll('section')].filter(s => !s.hidden);"
@@ -320,7 +321,8 @@ def test_published_to_hugging_face(published_run, monkeypatch, is_there, tmp_pat
     monkeypatch.setattr(hugging_face, "hf_hub_download", download)
     path = folder / "outputs" / "run.parquet"
     if is_there:  # benchopt's command would keep one row, so one image, of each cell
-        hugging_face.publish_result_file(Benchmark(folder), path, "us/results", "token", keep="all")
+        monkeypatch.setattr(our_publish, "ROOT", folder)
+        our_publish.publish(path, "us/results", "token")
     else:
         arguments = ["-f", str(path), "--hub", "huggingface", "-R", "us/results", "-t", "token"]
         publish([str(folder), *arguments], standalone_mode=False)
