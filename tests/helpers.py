@@ -88,3 +88,16 @@ def accounted_run(folder, *arguments, **environment):
         timeout=1800,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", folder, *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit_all(folder):
+    """Make a folder a checkout of one commit, and return its number."""
+    for arguments in (["init"], ["add", "--all"], ["commit", "--message", "all"]):
+        git(folder, *arguments)
+    return git(folder, "rev-parse", "HEAD")

@@ -106,7 +106,7 @@ def solvers_of(board):
 
 
 def laws_of_method(df, method):
-    """(what it is, table) of :func:`known_laws` with the rows of one method, tasks of the same columns together."""
+    """(what it is, table) of :func:`known_laws` with the rows of one method, tasks of equal columns and notes together."""
     found = {}
     for heading, task, table in known_laws(df):
         rows = dict(zip(solvers_of(table), table.rows, strict=True))
@@ -114,8 +114,8 @@ def laws_of_method(df, method):
         shown = [solver for solver in rows if solver in own or solver == tables.FLOOR] if own else []
         body = [[Cell(task), *rows[solver][1:]] for solver in shown]
         columns = ["task", *table.columns[1:]]
-        joined = found.setdefault((heading, *columns), Table(heading, table.notes, table.definitions, columns, []))
-        joined.rows.extend(body)
+        joined = Table(heading, table.notes, table.definitions, columns, [], table.origin)
+        found.setdefault((heading, *columns, *table.notes, table.origin), joined).rows.extend(body)
     return [(heading, table) for (heading, *_), table in found.items() if table.rows]
 
 
