@@ -106,7 +106,7 @@ def solvers_of(board):
 
 
 def laws_of_method(df, method):
-    """(what it is, table) of :func:`known_laws` with the rows of one method, tasks of equal columns and notes together."""
+    """(what it is, table) of :func:`known_laws`, rows of one method only, tasks of equal columns and notes together."""
     found = {}
     for heading, task, table in known_laws(df):
         rows = dict(zip(solvers_of(table), table.rows, strict=True))
