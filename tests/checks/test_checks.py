@@ -121,7 +121,20 @@ def test_command_checks_a_file_and_exits_with_1(monkeypatch, capsys):
     assert "fails" in docstring and "no title" in docstring  # the template names no paper
 
 
-@pytest.mark.parametrize("content, message", [(None, "nobody.py"), ("import nothing_here", "nothing_here")])
+WITHOUT_PACKAGE = """
+import nothing_here
+from benchmark_utils.sampler import PosteriorSampler
+
+
+class Solver(PosteriorSampler):
+    name = "nobody"
+"""
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [(None, "nobody.py"), ("x = 1", "Could not find Solver"), (WITHOUT_PACKAGE, "No module named 'nothing_here'")],
+)
 def test_a_file_that_is_no_solver_is_one_error(content, message, tmp_path, capsys):
     path = tmp_path / "nobody.py"
     if content:
