@@ -58,7 +58,7 @@ from benchmark_utils.metrics import (
 )
 from benchmark_utils.options import check_options
 from benchmark_utils.problem import InverseProblem, capabilities, cast, count_observed
-from benchmark_utils.provenance import fingerprint
+from benchmark_utils.provenance import digest, fingerprint
 from benchmark_utils.rng import RNG, stream_seed
 from benchmark_utils.stored import inception, store
 
@@ -207,6 +207,9 @@ class Objective(RecordsAttempts, BaseObjective):
             row = {name: scores[name] for name in self.metrics}  # benchopt shows the first column by default
             row |= scores | {"image": self.problem.images[group[0]], "file": self.files[i]} | cost
             row |= {"task": self.problem.task, "unit": self.unit, "headline": self.metrics[0]} | provenance
+            row["y_digest"] = digest(self.problem.y[group])
+            if self.x_true is not None:
+                row["truth_digest"] = digest(self.x_true[group])
             if oracle is not None:
                 row["oracle"] = "sees the truth"
             rows.append(row)

@@ -125,6 +125,7 @@ def out_of_competition(rows):
     return {*oracles(rows), *diverged(rows)}
 
 
+@once_per_frame
 def ranked(rows):
     """Solvers that compete and have a headline score."""
     return set(_headline_table(rows)) - out_of_competition(rows)
