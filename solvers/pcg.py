@@ -1,7 +1,7 @@
 from benchmark_utils.guidance import choose_weight, guide, guided_levels
 from benchmark_utils.sampler import PosteriorSampler
 
-DEFAULTS = {"weight": "problem", "n_steps": 64, "n_langevin": 16, "step_size": 0.1, "predictor": "guided"}
+DEFAULTS = {"weight": "problem", "n_steps": 64, "n_langevin": 16, "step_size": 0.2, "predictor": "guided"}
 
 
 class Solver(PosteriorSampler):
