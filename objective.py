@@ -101,6 +101,8 @@ class Objective(RecordsAttempts, BaseObjective):
     def skip(self, missing=None, metrics=(), prior=None, operator=None, y=None, **_):
         if missing is None and self.n_samples == 1 and "mean_error" in metrics:
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
+        if missing is None and self.n_samples == 1 and metrics[:1] == ("spread",):
+            missing = "the spread of draws, the only score without an exact law, needs n_samples of 2 or more"
         if missing is None and (self.precision not in (None, "float32") or self.compile) and prior.closed_form:
             missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):

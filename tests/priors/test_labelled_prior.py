@@ -8,7 +8,7 @@ from benchmark_utils.files.weights import read_safetensors
 from benchmark_utils.label_scores import class_accuracy
 from benchmark_utils.noise import LabelTilt
 from benchmark_utils.operators.label import ClassProbabilities, LabelOnly
-from benchmark_utils.priors import Prior
+from benchmark_utils.priors import Prior, labelled
 from benchmark_utils.priors.labelled import LabelledMixture, TiltedMixture
 from benchmark_utils.problem import InverseProblem, capabilities, cast
 from benchmark_utils.rng import RNG
@@ -134,7 +134,7 @@ def test_exact_draws_of_a_row_are_its_own(prior):
 
 
 def test_a_weight_that_rejection_cannot_reach_is_an_error(prior, monkeypatch):
-    monkeypatch.setattr("benchmark_utils.priors.labelled.MAX_TURNS", 1)
+    monkeypatch.setattr(labelled, "MAX_TURNS", 1)
     with pytest.raises(RuntimeError, match="exact draws at weight 5: no proposal accepted in 1 turns; use a smaller"):
         TiltedMixture(prior, torch.tensor([1]), 5.0).sample(stream(50))
 
@@ -251,7 +251,7 @@ def test_digits_and_their_classifier_agree_with_real_pictures(digits):
 
 
 def test_tilted_law_of_digits_is_nearly_the_conditional_one(digits, monkeypatch):
-    monkeypatch.setattr("benchmark_utils.priors.labelled.N_IMPORTANCE", 10_000)
+    monkeypatch.setattr(labelled, "N_IMPORTANCE", 10_000)
     fresh = Prior("digits").spec.load("cpu")
     moments = fresh.moments(8, 3.0)
     assert fresh.plane is None and 0.998 < moments.acceptance < 1

@@ -1,8 +1,8 @@
 """Samplers that are guided by a label: their law on two Gaussians, and against the exact tilted law of the mixture.
 
 On ``p = N(0, s0^2)`` and ``p(. | c) = N(m, s^2)`` every method is a scalar recursion, which is computed here by
-quadrature; the solvers are run with 20,000 draws. On the labelled mixture the windows are three standard deviations over
-seeds of what each method measures against exact draws.
+quadrature; the solvers are run with 20,000 draws. On the labelled mixture the windows are three standard deviations
+over seeds of what each method measures against exact draws.
 """
 
 from importlib import import_module
