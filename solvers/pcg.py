@@ -19,7 +19,7 @@ class Solver(PosteriorSampler):
 
     name = "pcg"
     parameters = {name: [None] for name in DEFAULTS}
-    test_config = {"n_steps": 3, "n_langevin": 2}
+    test_config = {"n_steps": 3, "n_langevin": 2, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     choices = {"weight": ("problem", float), "predictor": ("guided", "conditional")}
     steps_are_levels = False
