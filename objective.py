@@ -109,6 +109,8 @@ class Objective(RecordsAttempts, BaseObjective):
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
         if missing is None and self.n_samples == 1 and "crps" in metrics:
             missing = "the CRPS needs n_samples of 2 or more"
+        if missing is None and self.n_samples == 1 and metrics[:1] == ("spread",):
+            missing = "the spread of draws, the only score without an exact law, needs n_samples of 2 or more"
         if missing is None and (self.precision not in (None, "float32") or self.compile) and not prior.has_networks:
             missing = f"precision and compile are for networks, and {prior.name} has none"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):

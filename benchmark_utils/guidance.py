@@ -16,14 +16,14 @@ def choose_weight(own, problem):
     return problem.weight if own == "problem" else own
 
 
-def guided_levels(schedule, n_steps, sampler="heun", first=SIGMA_MAX):
+def guided_levels(schedule, n_steps, sampler="heun", first=math.inf):
     """``n_steps`` noise levels down from ``first``, or from the schedule's largest if that is lower, and 0.
 
-    EDM's grid for Heun's method (Karras et al. 2022, https://arxiv.org/abs/2206.00364, table 1); for DDIM and DDPM the
-    schedule's own levels up to ``first``, uniform in t.
+    EDM's grid, at most from 80, for Heun's method (Karras et al. 2022, https://arxiv.org/abs/2206.00364, table 1); for
+    DDIM and DDPM the schedule's own levels up to ``first``, uniform in t.
     """
     if sampler == "heun":
-        return [*karras_levels(min(first, schedule.sigma(schedule.T)), SIGMA_MIN, n_steps), 0.0]
+        return [*karras_levels(min(first, SIGMA_MAX, schedule.sigma(schedule.T)), SIGMA_MIN, n_steps), 0.0]
     top = max(1, sum(schedule.sigma(t) <= first for t in range(1, schedule.T + 1)))
     if n_steps > top:
         raise ValueError(f"{n_steps} steps, but the prior has {top} noise levels up to {first:g}: use fewer")

@@ -18,6 +18,7 @@ class Dataset(BaseDataset):
 
     name = "digits"
     parameters = {"label": [8], "weight": [3.0], "n_problems": [3]}
+    test_config = {"n_problems": 1}
 
     def get_data(self):
         pictures = read_safetensors(asset(CLASSIFIER))["examples"] / 8 - 1

@@ -14,6 +14,7 @@ class Dataset(BaseDataset):
 
     name = "labelled_mixture"
     parameters = {"dim": [2], "label": [1], "weight": [3.0], "n_problems": [3]}
+    test_config = {"n_problems": 1}
 
     def get_data(self):
         prior = Prior("labelled_mixture", (("dim", self.dim),))

@@ -19,7 +19,7 @@ class Solver(PosteriorSampler):
 
     name = "apg"
     parameters = {"weight": [None], "n_steps": [None], "beta": [None], "radius": [None], "eta": [None]}
-    test_config = {"n_steps": 3}
+    test_config = {"n_steps": 3, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     choices = {"weight": ("problem", float)}
     ranges = {"beta": (-1, 1)}

@@ -23,7 +23,7 @@ class Solver(PosteriorSampler):
 
     name = "cfg"
     parameters = {name: [None] for name in DEFAULTS}
-    test_config = {"n_steps": 3}
+    test_config = {"n_steps": 3, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     choices = {"weight": ("problem", float), "sampler": SAMPLERS}
     steps_are_levels = False

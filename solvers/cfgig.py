@@ -25,7 +25,7 @@ class Solver(PosteriorSampler):
 
     name = "cfgig"
     parameters = {name: [None] for name in DEFAULTS}
-    test_config = {"n_steps": 6, "n_start": 2}
+    test_config = {"n_steps": 6, "n_start": 2, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     choices = {"weight": ("problem", float), "form": ("paper", "delayed", "delayed-code"), "sampler": ("heun", "ddim")}
     steps_are_levels = False

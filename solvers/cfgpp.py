@@ -15,7 +15,7 @@ class Solver(PosteriorSampler):
 
     name = "cfgpp"
     parameters = {"lam": [None], "n_steps": [None], "grid": [None]}
-    test_config = {"n_steps": 3}
+    test_config = {"n_steps": 3, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     ranges = {"lam": (0, 1)}
     choices = {"grid": ("heun", "ddim")}

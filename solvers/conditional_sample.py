@@ -12,7 +12,7 @@ class Solver(PosteriorSampler):
 
     name = "conditional_sample"
     parameters = {"n_steps": [None]}
-    test_config = {"n_steps": 3}
+    test_config = {"n_steps": 3, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     steps_are_levels = False
     PRESETS = {("*", "*"): {"n_steps": 32}}  # EDM2's sampler

@@ -22,7 +22,7 @@ class Solver(PosteriorSampler):
 
     name = "fkc"
     parameters = {name: [None] for name in DEFAULTS}
-    test_config = {"n_steps": 3, "n_particles": 4}
+    test_config = {"n_steps": 3, "n_particles": 4, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     choices = {"weight": ("problem", float)}
     ranges = {"ess_threshold": (0, 1)}

@@ -1,7 +1,7 @@
 from benchmark_utils.guidance import choose_weight, guide, guided_levels
 from benchmark_utils.sampler import PosteriorSampler
 
-DEFAULTS = {"weight": "problem", "n_steps": 64, "n_langevin": 16, "step_size": 0.1, "predictor": "guided"}
+DEFAULTS = {"weight": "problem", "n_steps": 64, "n_langevin": 16, "step_size": 0.2, "predictor": "guided"}
 
 
 class Solver(PosteriorSampler):
@@ -19,7 +19,7 @@ class Solver(PosteriorSampler):
 
     name = "pcg"
     parameters = {name: [None] for name in DEFAULTS}
-    test_config = {"n_steps": 3, "n_langevin": 2}
+    test_config = {"n_steps": 3, "n_langevin": 2, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled"}
     choices = {"weight": ("problem", float), "predictor": ("guided", "conditional")}
     steps_are_levels = False

@@ -14,7 +14,7 @@ class Solver(PosteriorSampler):
 
     name = "tilted_ideal"
     parameters = {"weight": [None], "n_steps": [None]}
-    test_config = {"n_steps": 3}
+    test_config = {"n_steps": 3, "dataset": {"name": "labelled_mixture"}}
     needs = {"labelled", "tilted_denoiser"}
     choices = {"weight": ("problem", float)}
     steps_are_levels = False

@@ -49,10 +49,13 @@ class Network(LoadedPrior):
                 network._supports_gradient_checkpointing = True  # the class VQModel does not say so, its halves do
                 network.enable_gradient_checkpointing()
 
-    def predict(self, x_t, label):
-        """What the network predicts for labels (n,); (n, *event) -> (n, *event)."""
+    def predict(self, x_t, label, **condition):
+        """What the network predicts for labels (n,) of noise levels; (n, *event) -> (n, *event).
+
+        ``condition`` are the network's own arguments for a class or a text.
+        """
         with self.autocast():
-            predicted = self.network(x_t, label.to(x_t)).sample
+            predicted = self.network(x_t, label.to(x_t), **condition).sample
         return predicted[:, : x_t.shape[1]].to(x_t)
 
     def label_of(self, sigma):
@@ -62,19 +65,19 @@ class Network(LoadedPrior):
         below = self.log_sigma[above - 1]
         return above - 1 + (log_sigma - below) / (self.log_sigma[above] - below)
 
-    def denoise(self, x_t, t):
+    def denoise(self, x_t, t, **condition):
         level = rows_of_level(t, x_t).long()
-        return self.x_hat(x_t, self.schedule.abar(level), level - 1)
+        return self.x_hat(x_t, self.schedule.abar(level), level - 1, **condition)
 
-    def denoise_sigma(self, x, sigma):
+    def denoise_sigma(self, x, sigma, **condition):
         sigma = rows_of_level(sigma, x)
         abar = 1 / (1 + sigma**2)
-        return self.x_hat(x * expand_like(abar.sqrt(), x), abar, self.label_of(sigma))
+        return self.x_hat(x * expand_like(abar.sqrt(), x), abar, self.label_of(sigma), **condition)
 
-    def x_hat(self, x_t, abar, label):
+    def x_hat(self, x_t, abar, label, **condition):
         """``E[x_0 | x_t]`` from what the network predicts; ``abar`` (n,), ``label`` (n,)."""
         signal, noise = (expand_like(part.sqrt(), x_t) for part in (abar, 1 - abar))
-        predicted = self.predict(x_t, label)
+        predicted = self.predict(x_t, label, **condition)
         if self.prediction == "epsilon":
             return (x_t - noise * predicted) / signal
         return signal * x_t - noise * predicted if self.prediction == "v_prediction" else predicted

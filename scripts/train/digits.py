@@ -1,6 +1,6 @@
 """Fit the embedded prior ``digits`` and the classifier that scores it, and write both to ``assets/digits``.
 
-    pip install scikit-learn
+    pip install ".[digits]" -c constraints.txt
     python -m scripts.train.digits
 
 The pictures are the 1797 digits of 8 x 8 pixels that scikit-learn ships (Alpaydin and Kaynak 1998, "Optical Recognition

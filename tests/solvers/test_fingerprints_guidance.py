@@ -1,7 +1,7 @@
 """Samplers that are guided by a label: their law on two Gaussians, and against the exact tilted law of the mixture.
 
-On ``p = N(0, s0^2)`` and ``p(. | c) = N(m, s^2)`` every method is a scalar recursion, whose stationary law is computed here
-by quadrature; the solvers are run with 20,000 draws. On the labelled mixture the windows are three standard deviations
+On ``p = N(0, s0^2)`` and ``p(. | c) = N(m, s^2)`` every method is a scalar recursion, which is computed here by
+quadrature; the solvers are run with 20,000 draws. On the labelled mixture the windows are three standard deviations
 over seeds of what each method measures against exact draws.
 """
 
@@ -115,8 +115,8 @@ def test_more_rounds_of_cfgig(sigma, n_rounds):
 
 def test_cfg_by_the_ode_is_too_sure():
     """Whatever the mean of the label, its standard deviation is s^w s0^(1 - w): .125 where the target has .316."""
-    mean = drift(1e8, 3.0)
-    assert (mean, S**3 * S0**-2) == pytest.approx((1.499, 0.125), abs=1e-3)
+    mean = drift(80**2, 3.0)  # to infinity 1.5
+    assert (mean, S**3 * S0**-2) == pytest.approx((1.499, 0.125), abs=5e-3)
     assert_moments(moments("cfg", n_steps=64), mean, S**3 * S0**-2)
 
 
@@ -130,7 +130,7 @@ def test_cfg_by_ddpm_is_another_law():
         gain = slope + ratio * (1 - slope)
         mean = gain * mean + (1 - ratio) * 3 * v * M / (S**2 + v)
         variance = gain**2 * variance + lower**2 * (1 - ratio)
-    assert (mean, variance**0.5) == pytest.approx((1.314, 0.256), abs=2e-3)
+    assert (mean, variance**0.5) == pytest.approx((1.314, 0.256), abs=4e-3)
     found = moments("cfg", sampler="ddpm", n_steps=1000)
     assert_moments(found, mean, variance**0.5)
 
@@ -138,7 +138,7 @@ def test_cfg_by_ddpm_is_another_law():
 @pytest.mark.parametrize(
     "name, parameters, extra",
     [
-        ("pcg", {"n_steps": 32, "n_langevin": 30, "step_size": 0.02}, 0.02),
+        ("pcg", {}, 0.015),
         # one filter: its draws share ancestors
         ("fkc", {"n_steps": 200}, 0.02),
     ],
@@ -174,7 +174,7 @@ def test_the_delayed_form_keeps_the_product_of_the_two_noise_levels():
 
 @pytest.mark.parametrize("name", [name for name in GUIDED if name != "tilted_ideal"])
 def test_weight_one_is_the_conditional_law(name):
-    extra = {"fkc": {"n_steps": 100}, "pcg": {"n_steps": 32, "n_langevin": 2, "step_size": 0.02}}.get(name, {})
+    extra = {"fkc": {"n_steps": 100}, "pcg": {"n_langevin": 8}}.get(name, {})
     mean, std = moments(name, weight=1.0, n_draws=4000, **extra)
     assert mean == pytest.approx(M, abs=0.01 + 4 * S / 4000**0.5)
     assert std == pytest.approx(S, abs=0.012 + 4 * S / 8000**0.5)
