@@ -21,7 +21,8 @@ class PriorSpec:
     ``signal_shape`` is the shape of an image, ``event_shape`` that of the sampled variable (the latent);
     ``load(device)`` returns a :class:`LoadedPrior`, read from the files that ``weights`` names. ``signal_range`` is
     the largest absolute value of a signal; where values are unbounded, their largest standard deviation. Of a closed
-    form, ``has_posterior(operator)`` says whether its posterior is known too; for every SVD, if it is left out.
+    form, ``has_posterior(operator)`` says whether its posterior is known too, with an SVD or piecewise linear; if it is
+    left out, for every SVD.
     """
 
     family: str
@@ -32,7 +33,7 @@ class PriorSpec:
     closed_form: bool = False
     weights: Weights = Weights()
     signal_range: float = 1.0
-    has_posterior: Callable[[Any], bool] = lambda operator: True
+    has_posterior: Callable[[Any], bool] = lambda operator: not hasattr(operator, "pieces")
 
 
 def freeze(network: torch.nn.Module, device: str | torch.device) -> torch.nn.Module:
