@@ -43,7 +43,8 @@ def small_prior(law, scale=(0.3, 0.7, 0.2, 1.5)):
 
 
 def problem_of(operator, y, noise_std, prior=None):
-    handle = prior or SimpleNamespace(is_latent=False, closed_form=False, signal_shape=SMALL)
+    spec = SimpleNamespace(has_posterior=Haar(SMALL).separates)
+    handle = prior or SimpleNamespace(is_latent=False, closed_form=True, signal_shape=SMALL, spec=spec)
     found = capabilities(operator, GaussianNoise(noise_std), handle)
     images = tuple(range(len(y)))
     return InverseProblem(operator, GaussianNoise(noise_std), y, "task", y[0].numel(), images, capabilities=found)
