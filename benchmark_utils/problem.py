@@ -208,14 +208,11 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
             found.add("svd")
         if isinstance(operator, Inpainting) and ((operator.mask == 0) | (operator.mask == 1)).all():
             found.add("mask")
-        if (
-            prior.closed_form
-            and {"svd", "gaussian"} <= found
-            and prior.spec.has_posterior(cast(operator, torch.float64))
-        ):
-            found.add("closed_form")
     elif getattr(operator, "idempotent", False):
         found.add("idempotent")
+    solvable = "gaussian" in found and ("svd" in found or hasattr(operator, "pieces"))
+    if prior.closed_form and solvable and prior.spec.has_posterior(operator):
+        found.add("closed_form")
     found |= {name for name in ("separation", "leads") if getattr(operator, name, False)}
     if len(prior.signal_shape) == 3:
         found.add("image")

@@ -64,6 +64,7 @@ class Solver(PosteriorSampler):
         ("audio", "*"): AUDIO | chain(50, 1e-5, 1e-3, 0.0),  # the MGDM paper's released code
         # absolute step sizes are made for images: the exact inner draw needs none
         ("mixture", "*"): {"inner": "exact", "tau": "noise"},
+        **{("mixture", task): {"inner": "mcmc"} | chain(50, 5e-3, 1.0, 0.0) for task in ("modulus", "clip")},  # ours
         ("gaussian", "*"): {"inner": "exact", "tau": "noise"},
     }
 

@@ -22,7 +22,8 @@ class PriorSpec:
     ``load(device)`` returns a :class:`LoadedPrior`, read from the files that ``weights`` names. ``signal_range`` is
     the largest absolute value of a signal; where values are unbounded, their largest standard deviation. A
     prior is ``labelled`` if its denoisers take labels; ``tilted_denoiser``: it has that of its tilted laws too. Of a
-    closed form, ``has_posterior(operator)`` says whether its posterior is known too; for every SVD, if it is left out.
+    closed form, ``has_posterior(operator)`` says whether its posterior is known too, with an SVD or piecewise linear;
+    if it is left out, for every SVD.
     """
 
     family: str
@@ -35,7 +36,7 @@ class PriorSpec:
     tilted_denoiser: bool = False
     weights: Weights = Weights()
     signal_range: float = 1.0
-    has_posterior: Callable[[Any], bool] = lambda operator: True
+    has_posterior: Callable[[Any], bool] = lambda operator: not hasattr(operator, "pieces")
 
 
 def freeze(network: torch.nn.Module, device: str | torch.device) -> torch.nn.Module:

@@ -11,6 +11,7 @@ import torch
 
 from benchmark_utils.files.weights import Asset, read_safetensors
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
+from benchmark_utils.priors.piecewise import PiecewisePosterior
 from benchmark_utils.rng import stream_seed
 from benchmark_utils.schedule import NoiseSchedule
 
@@ -92,7 +93,12 @@ class FactorAnalyserMixture(LoadedPrior):
         return x.view(n, *self.event_shape)
 
     def posterior(self, problem):
-        """The exact posterior of a linear-Gaussian problem with an SVD; see :class:`MixturePosterior`."""
+        """The exact posterior of a linear-Gaussian problem with an SVD; see :class:`MixturePosterior`.
+
+        Also that of a piecewise linear function of each coordinate; see :class:`PiecewisePosterior`.
+        """
+        if hasattr(problem.operator, "pieces"):
+            return PiecewisePosterior(self, problem)
         return MixturePosterior(self, problem)
 
 
@@ -205,7 +211,8 @@ def gaussian_mixture(dim=8, seed=0):
         raise ValueError(f"the Gaussian mixture needs an even dimension, got dim={dim}")
     # if all the weight is on a mean at the edge of the grid
     signal_range = 257**0.5
-    return PriorSpec(family="mixture", signal_shape=(dim,), load=load, closed_form=True, signal_range=signal_range)
+    known = {"closed_form": True, "has_posterior": lambda operator: True}
+    return PriorSpec(family="mixture", signal_shape=(dim,), load=load, signal_range=signal_range, **known)
 
 
 def gaussian(dim=3, correlation=0.0):

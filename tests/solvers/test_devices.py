@@ -38,6 +38,7 @@ def on_prior(tasks, prior):
 
 CELLS = on_prior([*IMAGE_TASKS, REAL_JPEG], "faces64")
 CELLS += on_prior(IMAGE_TASKS[::2], "faces64_latent") + on_prior(IMAGE_TASKS[:1], "faces64_mfa")
+CELLS += on_prior(IMAGE_TASKS[:1], "haar_laplace") + [("gaussian_mixture_nonlinear", {"operator": "clip"})]
 CELLS += [("gaussian", {"n_problems": 2}), ("gaussian_mixture", {}), ("gaussian_latent", {"n_problems": 2})]
 CELLS += [("slakh2100", {"chunk_length": 8192, "chunks": 2})]
 CELLS += [("labelled_mixture", {"n_problems": 2}), ("digits", {"n_problems": 2})]
