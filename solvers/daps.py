@@ -65,6 +65,7 @@ class Solver(PosteriorSampler):
         # absolute step sizes are made for images: the exact inner draw needs none
         ("mixture", "*"): {"inner": "exact", "tau": "noise"},
         ("gaussian", "*"): {"inner": "exact", "tau": "noise"},
+        ("ecg", "*"): {"inner": "exact", "tau": "noise", "n_levels": 50},
     }
 
     def sample(self, problem, prior, rng):
