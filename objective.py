@@ -47,6 +47,7 @@ from torch.nn import Conv2d
 from benchmark_utils.attempts import RecordsAttempts, forget_attempt
 from benchmark_utils.calibration import calibration_scores, exact_scores
 from benchmark_utils.files.paths import files_state
+from benchmark_utils.label_scores import tilted_scores
 from benchmark_utils.metrics import (
     METRICS,
     diverged_share,
@@ -55,8 +56,9 @@ from benchmark_utils.metrics import (
     psnr_score,
     sliced_wasserstein,
 )
+from benchmark_utils.options import check_options
 from benchmark_utils.problem import InverseProblem, capabilities, cast, count_observed
-from benchmark_utils.provenance import fingerprint
+from benchmark_utils.provenance import digest, fingerprint
 from benchmark_utils.rng import RNG, stream_seed
 from benchmark_utils.stored import inception, store
 
@@ -107,8 +109,8 @@ class Objective(RecordsAttempts, BaseObjective):
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
         if missing is None and self.n_samples == 1 and "crps" in metrics:
             missing = "the CRPS needs n_samples of 2 or more"
-        if missing is None and (self.precision not in (None, "float32") or self.compile) and prior.closed_form:
-            missing = f"precision and compile are for networks, and {prior.name} is a closed form, in float64"
+        if missing is None and (self.precision not in (None, "float32") or self.compile) and not prior.has_networks:
+            missing = f"precision and compile are for networks, and {prior.name} has none"
         if missing is None and self.precision == "tf32" and any(isinstance(m, Conv2d) for m in operator.modules()):
             missing = f"tf32 would reach the convolutions of {type(operator).__name__} too; use float32 or bfloat16"
         if missing is None and self.fid and y is not None:
@@ -139,10 +141,7 @@ class Objective(RecordsAttempts, BaseObjective):
             raise ValueError(f"the objective's keep must be all, or left out, got {self.keep!r}")
         if (x_true is None) == (y is None):
             raise ValueError(f"{self._dataset} must return either x_true or y")
-        for name in ("n_samples", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"the objective's {name} must be 1 or more, got {value}")
+        check_options(self)
         self.groups = groups or [[i] for i in range(len(images))]
         for name, group in zip(files, self.groups, strict=True):
             if not (y if x_true is None else x_true)[group].isfinite().all():
@@ -153,6 +152,7 @@ class Objective(RecordsAttempts, BaseObjective):
         self._state = fingerprint(getattr(self._dataset, "_module_filename", None)) | {"named": named}
         self._reference = None
         self.seed = self.get_seed(use_repetition=True)
+        self._references = {}
         self.draws_per_image = self.n_samples or n_samples
         operator = cast(operator, torch.float64)
         y = self._measure(operator, noise, task, images) if y is None else y.double()
@@ -207,6 +207,9 @@ class Objective(RecordsAttempts, BaseObjective):
             row = {name: scores[name] for name in self.metrics}  # benchopt shows the first column by default
             row |= scores | {"image": self.problem.images[group[0]], "file": self.files[i]} | cost
             row |= {"task": self.problem.task, "unit": self.unit, "headline": self.metrics[0]} | provenance
+            row["y_digest"] = digest(self.problem.y[group])
+            if self.x_true is not None:
+                row["truth_digest"] = digest(self.x_true[group])
             if oracle is not None:
                 row["oracle"] = "sees the truth"
             rows.append(row)
@@ -238,17 +241,32 @@ class Objective(RecordsAttempts, BaseObjective):
 
     def _mixture_scores(self, i, draws):
         """Distances to exact draws, and between two sets of them."""
-        image, n = self.problem.images[i], len(draws)
-        prior = self.prior.load("cpu")
-        posterior = prior.posterior(self.problem.rows([i]))
-        key = self.seed, "reference", self.problem.task, [image] * 2 * n, range(2 * n)
+        if i not in self._references:
+            self._references[i] = self._draw_reference(i, len(draws))
+        posterior, reference, floors = self._references[i]
+        responsibilities = self.prior.load("cpu").responsibilities(draws)
+        scores = self._distances(i, draws, reference, posterior)
+        scores["mode_tv"] = mode_total_variation(responsibilities, posterior.weights[0])
+        return floors | scores
+
+    def _draw_reference(self, i, n):
+        """The exact posterior of an image, n draws of it, and the scores that n others get, as ``<score>_floor``."""
+        posterior = self.prior.load("cpu").posterior(self.problem.rows([i]))
+        key = self.seed, "reference", self.problem.task, [self.problem.images[i]] * 2 * n, range(2 * n)
         stream = RNG(*key, dtype=torch.float64, block=1)  # few numbers of many rows: none ahead
         reference, other = posterior.sample(stream).split(n)
-        return {
-            "sliced_wasserstein": sliced_wasserstein(draws, reference, seed=image),
-            "sliced_wasserstein_floor": sliced_wasserstein(other, reference, seed=image),
-            "mode_tv": mode_total_variation(prior.responsibilities(draws), posterior.weights[0]),
-        }
+        floors = self._distances(i, other, reference, posterior)
+        if "label_probability" in floors:
+            floors["label_probability"] = float(posterior.label_probability[0])
+        return posterior, reference, {f"{name}_floor": value for name, value in floors.items()}
+
+    def _distances(self, i, draws, reference, posterior):
+        """Scores of draws against as many exact ones, both (n, *event)."""
+        image = self.problem.images[i]
+        scores = {"sliced_wasserstein": sliced_wasserstein(draws.flatten(1), reference.flatten(1), seed=image)}
+        if "labelled" in self.problem.capabilities:
+            scores |= tilted_scores(self.metrics, draws.double(), reference, posterior, self.problem.rows([i]))
+        return scores
 
     def _scored(self, i, x):
         """The entries (..., k) of signals x (..., *signal) that a mask of leads hides, or x itself if it hides none."""

@@ -1,7 +1,7 @@
-"""Run cells, and read what a run found: ``python -m benchmark_utils run | table | report | listen | export``.
+"""Run cells, read what a run found, check a solver: ``python -m benchmark_utils COMMAND``.
 
 table and report take the run's config with ``--expect``: they name its cells without a row, and table exits with 1 if
-one of them was not skipped for a reason.
+one of them was not skipped for a reason. With ``--beside results/`` they show the run among the reference rows.
 """
 
 import argparse
@@ -11,12 +11,15 @@ from pathlib import Path
 from benchmark_utils.provenance import ROOT
 from benchmark_utils.runs import run
 from benchmark_utils.runs.cells import BAD_REQUEST, read_expected
+from benchmark_utils.runs.reference import check_checkout, write_rows
 
 RESULTS_COMMANDS = {
     "table": "print the tables of a run",
     "report": "write outputs/<run>_report.html: tables, charts and pictures in one file that needs no network",
     "listen": "write outputs/<run>_listen.html: separated stems to hear",
     "export": "write every stored sample, mean and spread as PNG or WAV, with a JSON that says where each comes from",
+    "publish": "add the rows of a run to a Hugging Face dataset",
+    "site": "write a static site of all rows of a folder: ranking, a page per task and per method",
 }
 
 
@@ -25,18 +28,30 @@ def parse(arguments):
     summary, more = __doc__.split("\n\n")
     how = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = argparse.ArgumentParser("python -m benchmark_utils", description=summary, epilog=more, **how)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run | table | report | listen | export")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     of_run = "Every other argument is one of benchopt run, see benchopt run --help."
     running = "run cells as benchopt run does, and account for every one"
     command = commands.add_parser("run", help=running, description=run.__doc__, epilog=of_run, **how)
     command.add_argument("--allow-failures", action="store_true", help="exit with 0 although cells failed")
+    rows = "write the rows, without pictures, to FOLDER/<run>.parquet too: see results/README.md"
+    command.add_argument("--rows", type=Path, metavar="FOLDER", help=rows)
     for name, text in RESULTS_COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, **how)
         command.add_argument("results", type=Path, help="results of a run, outputs/<run>.parquet")
         if name == "export":
             command.add_argument("folder", type=Path, help="folder to write to")
+        elif name == "publish":
+            command.add_argument("repository", help="the dataset, org/name")
+            command.add_argument("--token", help="token of your account; without it that of your login")
+        elif name == "site":
+            command.add_argument("--output", type=Path, default=Path("site"), help="folder to write to (site)")
         elif name != "listen":
             command.add_argument("--expect", type=Path, metavar="CONFIG", help="run config: name its missing cells")
+            beside = "folder of reference rows, results/: show the run among these, on the same images and seeds"
+            command.add_argument("--beside", type=Path, metavar="FOLDER", help=beside)
+    text = "check a solver: docstring, length, presets, batches, GPU, exactness; exits with 1 if one fails"
+    command = commands.add_parser("check", help=text, description=text, **how)
+    command.add_argument("solver", help="its file, or its name in solvers/")
     options, rest = parser.parse_known_args(arguments)
     command = commands.choices[options.command]
     if rest and options.command != "run":
@@ -52,9 +67,29 @@ def main(arguments=None):
             parser.error(f"runs start in the folder of the benchmark: cd {ROOT}")
         try:
             request = run.read_request(rest)
+            if options.rows:
+                check_checkout()
         except BAD_REQUEST as error:
             parser.error(str(error))
-        return run.run_and_account(*request, options.allow_failures)
+        code = run.run_and_account(*request, options.allow_failures)
+        if options.rows and request[2].exists():
+            write_rows(request[2], options.rows)
+        return code
+    if options.command == "check":
+        from benchmark_utils.checks.solver import load_solver, print_checks
+
+        try:
+            solver = load_solver(options.solver)
+        except (*BAD_REQUEST, ImportError) as error:
+            parser.error(str(error))
+        return print_checks(solver)
+    if options.command == "site":
+        from benchmark_utils.results.site import write_site
+
+        try:
+            return write_site(options.results, options.output)
+        except BAD_REQUEST as error:
+            parser.error(str(error))
     expected = getattr(options, "expect", None)
     for path in filter(None, (options.results, expected)):
         if not path.is_file():
@@ -63,18 +98,30 @@ def main(arguments=None):
         config = read_expected(expected) if expected else None
     except BAD_REQUEST as error:
         parser.error(f"{expected}: {error}")
+    reference = None
+    if getattr(options, "beside", None):
+        from benchmark_utils.results.beside import read_rows
+
+        try:
+            reference = read_rows(options.beside)
+        except BAD_REQUEST as error:
+            parser.error(str(error))
     if options.command == "table":
         from benchmark_utils.results.terminal import print_results
 
-        return print_results(options.results, config)
+        return print_results(options.results, config, reference)
     if options.command == "report":
         from benchmark_utils.results.report import write_report
 
-        return write_report(options.results, config)
+        return write_report(options.results, config, reference)
     if options.command == "export":
         from benchmark_utils.results.export import export
 
         return export(options.results, options.folder)
+    if options.command == "publish":
+        from benchmark_utils.results.publish import publish
+
+        return publish(options.results, options.repository, options.token)
     from benchmark_utils.results.players import listen_to  # soundfile is of no use elsewhere
 
     return listen_to(options.results)

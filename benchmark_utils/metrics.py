@@ -154,8 +154,8 @@ METRICS = {
     "fid": Metric(
         "FID",
         -1,
-        "of all images: Fréchet distance of InceptionV3 features (2048, torchmetrics) between first draws and truths; "
-        "biased upwards for few images, so comparable at equal n only",
+        "of all images: Fréchet distance of InceptionV3 features (2048, torchmetrics) between first draws and truths, "
+        "a grey image repeated in three channels; biased upwards for few images, so comparable at equal n only",
     ),
     "si_sdri_all": Metric("SI-SDRi", 1, "dB over the mixture, mean over 4 s windows and stems", si_sdri_all_score),
     **{
@@ -201,6 +201,27 @@ METRICS = {
         0,
         "share of the other draws nearer to the first one than the truth is (Lemos et al. 2023): uniform over truths",
     ),
+    "label_probability": Metric(
+        "label probability", 0, "mean over draws of p(label | x), below it that of the exact law by its moments"
+    ),
+    "mmd": Metric("MMD²", -1, "unbiased squared maximum mean discrepancy to exact draws, Gaussian kernel, h² = tr P"),
+    "precision": Metric("precision", 0, "share of draws nearer to an exact draw than its 5th exact neighbour"),
+    "recall": Metric("recall", 1, "share of exact draws nearer to a draw than its 5th neighbour among the draws"),
+    "density": Metric("density", 0, "mean number of such balls, of exact draws, that hold a draw, divided by 5"),
+    "coverage": Metric("coverage of balls", 1, "share of these balls that hold a draw"),
+    "class_accuracy": Metric("class accuracy", 0, "share of digits in which a logistic regression sees the label"),
+    **{
+        f"{name}_floor": Metric(f"{label} of exact draws", 0, "the same of other exact draws")
+        for name, label in {
+            "label_probability": "label probability",
+            "mmd": "MMD²",
+            "precision": "precision",
+            "recall": "recall",
+            "density": "density",
+            "coverage": "coverage of balls",
+            "class_accuracy": "class accuracy",
+        }.items()
+    },
     "diverged": Metric("diverged", 0, f"share of draws with a value {DIVERGED} times outside the range of the signals"),
     "ess": Metric("ESS / N", 1, "particle methods: smallest effective sample size over the steps, divided by N"),
     "nfe": Metric("NFE", -1, "denoiser rows evaluated per returned sample"),

@@ -1,5 +1,6 @@
 """Noise models: how a measurement is drawn from its noise-free value, and its likelihood."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,6 +101,46 @@ class PoissonNoise:
         """``sum (k - mu)^2 / mu / n_observed`` per row: about 1 at the truth."""
         mu = self.intensity(clean)
         return ((self.counts(y) - mu).square() / mu).flatten(1).sum(1) / n_observed
+
+
+@dataclass(frozen=True)
+class LabelTilt:
+    """A label instead of a noisy measurement: y is one-hot, (n, C), and ``A(x) = log p(k | x)`` for the C classes.
+
+    The likelihood is ``p(label | x)^weight``, so that the posterior is ``p(x) p(label | x)^w``, the law that
+    classifier-free guidance means by ``p(x | label)^w p(x)^(1 - w)`` (Ho & Salimans 2022,
+    https://arxiv.org/abs/2207.12598); ``weight = 1`` is the conditional law, 0 the prior.
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"the weight of a label must be a number of 0 or more, got {self.weight}")
+
+    def label_of(self, y: Tensor) -> Tensor:
+        """The class of each row, (n,)."""
+        return y.argmax(1)
+
+    def sample(self, clean: Tensor, rng: RNG) -> Tensor:
+        return clean
+
+    def log_likelihood(self, y: Tensor, clean: Tensor) -> Tensor:
+        """``weight log p(label | x)``: (n,)."""
+        return self.weight * (y * clean).sum(1)
+
+    def misfit(self, y: Tensor, clean: Tensor, n_observed: int | Tensor) -> Tensor:
+        """``-log p(label | x)`` per row."""
+        return -(y * clean).sum(1)
+
+
+@dataclass(frozen=True)
+class TextTilt(LabelTilt):
+    """The same for a text: y holds its embedding, (n, size). No p(text | x) is known, only denoisers given the text."""
+
+    def label_of(self, y: Tensor) -> Tensor:
+        """The embedding of each row, (n, size)."""
+        return y
 
 
 def estimate_noise_std(y: Tensor, seen: Tensor | None = None) -> float:

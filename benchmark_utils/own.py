@@ -13,6 +13,7 @@ from benchmark_utils.files.modules import load_module
 from benchmark_utils.files.paths import files_state, own_path
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators.inpainting import RandomInpainting
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.problem import cast
 from benchmark_utils.tasks import ImageTask, parse_task
@@ -45,6 +46,7 @@ class OwnDataset(BaseDataset):
         """The objective's data, or ``{"missing": what to do}`` without a path or the prior's weights."""
         if self.path is None:
             return {"missing": f"name your files: {self.name}[path=FOLDER]"}
+        check_options(self)
         prior = Prior.of(self.prior)
         try:
             prior.weights.require()  # the size of a pipeline's images is in its files

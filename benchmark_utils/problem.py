@@ -4,18 +4,22 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast as typing_cast
 
 import torch
 from deepinv.physics import DecomposablePhysics, Inpainting, LinearPhysics, Physics
 from torch import Tensor
 
-from benchmark_utils.noise import GaussianNoise, NoiseModel
+from benchmark_utils.noise import GaussianNoise, LabelTilt, NoiseModel
 from benchmark_utils.priors import Prior
 from benchmark_utils.priors.base import LoadedPrior
 from benchmark_utils.rng import RNG
 
 CAPABILITIES = {
-    "differentiable": "A has a gradient",
+    "differentiable": "A has a gradient, and y - A(x) a meaning",
+    "likelihood": "log p(y | x) has a gradient",
+    "labelled": "y is a label, and the prior has denoisers that know it",
+    "tilted_denoiser": "the denoiser of the law that a label tilts is known",
     "gaussian": "the noise is Gaussian",
     "linear": "A is linear in the sampled variable",
     "svd": "A has an SVD, whose V is square and orthonormal",
@@ -78,6 +82,16 @@ class InverseProblem:
     def log_likelihood(self, x: Tensor) -> Tensor:
         """``log p(y | x)`` up to a constant, one number per row: (n,)."""
         return self.noise.log_likelihood(self.y, self.A(x))
+
+    @property
+    def label(self) -> Tensor:
+        """Of a ``labelled`` problem the label of each row: classes (n,), or embeddings of texts (n, size)."""
+        return typing_cast(LabelTilt, self.noise).label_of(self.y)
+
+    @property
+    def weight(self) -> float:
+        """Of a ``labelled`` problem the power w of its likelihood ``p(label | x)^w``."""
+        return typing_cast(LabelTilt, self.noise).weight
 
     def misfit(self, x: Tensor) -> Tensor:
         """Data misfit per row, about 1 for a posterior sample: (n,)."""
@@ -168,11 +182,18 @@ def group_of(task: str) -> str:
 def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozenset[str]:
     """What solvers may rely on for this problem, names of ``CAPABILITIES``; ``prior`` is the unloaded handle.
 
-    An operator says by class attributes of these names that it is not ``differentiable``, that it is ``idempotent``,
-    or that it is made for the ``separation`` of stems or for ``leads``. Without an SVD it may have a method
-    ``first_guess(y)``: a signal near x, at little cost, from which an optimisation can start.
+    An operator says by class attributes of these names that it is not ``differentiable``, but has a ``likelihood`` all
+    the same, that it is ``idempotent``, or that it is made for the ``separation`` of stems or for ``leads``. Without an
+    SVD it may have a method ``first_guess(y)``: a signal near x, at little cost, from which an optimisation can start.
+    Raises ValueError for a label and a prior without labels.
     """
-    found = {"differentiable"} if getattr(operator, "differentiable", True) else set()
+    found = {"differentiable", "likelihood"} if getattr(operator, "differentiable", True) else set()
+    if getattr(operator, "likelihood", False):
+        found.add("likelihood")
+    if isinstance(noise, LabelTilt):
+        if not prior.labelled:
+            raise ValueError(f"the measurement is a label, and prior {prior.name} has no labels: use another prior")
+        found |= {"labelled"} | {name for name in ("closed_form", "tilted_denoiser") if getattr(prior, name)}
     if isinstance(noise, GaussianNoise):
         found.add("gaussian")
     if prior.is_latent:
@@ -187,7 +208,11 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
             found.add("svd")
         if isinstance(operator, Inpainting) and ((operator.mask == 0) | (operator.mask == 1)).all():
             found.add("mask")
-        if prior.closed_form and {"svd", "gaussian"} <= found:
+        if (
+            prior.closed_form
+            and {"svd", "gaussian"} <= found
+            and prior.spec.has_posterior(cast(operator, torch.float64))
+        ):
             found.add("closed_form")
     elif getattr(operator, "idempotent", False):
         found.add("idempotent")

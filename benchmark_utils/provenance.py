@@ -28,6 +28,21 @@ def git_commit():
     return done.stdout.strip() if done.returncode == 0 else "unknown: not a git checkout"
 
 
+def digest(values):
+    """Digest of a tensor's values to four decimals: the rounding of another machine does not change it."""
+    return hashlib.sha256((values.double() * 1e4).round().long().cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+@functools.cache
+def code_digest(path):
+    """Digest of the code of a Python file, so of a solver's method and presets: without comments and docstrings."""
+    tree = ast.parse(path.read_bytes())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in [node for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)]:
+        node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+
+
 def weights(prior):
     """``name sha256`` of the files that a loaded prior was read from; a closed form may read none."""
     return ", ".join(f"{path.name} {sha256_of(path)}" for path in prior.weight_files) or "no file recorded"
@@ -50,7 +65,7 @@ def _shared_state():
     digest = hashlib.sha256((ROOT / "assets" / "SHA256SUMS").read_bytes())
     sources = ROOT / "benchmark_utils"
     for path in sorted(sources.rglob("*.py")):
-        if path.relative_to(sources).parts[0] not in ("results", "runs", "__main__.py"):
+        if path.relative_to(sources).parts[0] not in ("checks", "results", "runs", "__main__.py"):
             digest.update(path.read_bytes())
     return {"sources": digest.hexdigest(), "user_files": user_files_state()}
 

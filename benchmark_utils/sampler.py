@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from benchmark_utils.attempts import RecordsAttempts
 from benchmark_utils.priors import Prior
-from benchmark_utils.priors.base import LoadedPrior
+from benchmark_utils.priors.base import LoadedPrior, given
 from benchmark_utils.problem import CAPABILITIES, InverseProblem, group_of
-from benchmark_utils.provenance import fingerprint, provenance
+from benchmark_utils.provenance import code_digest, fingerprint, provenance
 from benchmark_utils.rng import RNG
 
 T = TypeVar("T")
@@ -42,11 +42,11 @@ class CountingPrior:
     def _count_backward(self, gradient: Tensor) -> None:
         self.vjp += gradient.shape[0]
 
-    def denoise(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        return self._count(self._prior.denoise(x_t, t))
+    def denoise(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None) -> Tensor:
+        return self._count(self._prior.denoise(x_t, t, **given(label)))
 
-    def denoise_sigma(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self._count(self._prior.denoise_sigma(x, sigma))
+    def denoise_sigma(self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None) -> Tensor:
+        return self._count(self._prior.denoise_sigma(x, sigma, **given(label)))
 
 
 class PosteriorSampler(RecordsAttempts, BaseSolver):
@@ -222,8 +222,14 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
             "seconds_per_image": seconds / n_images,
             "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else float("nan"),
             "ess": ess,
-            "provenance": provenance(self.prior, self.device),
+            "provenance": provenance(self.prior, self.device) | self.describe_settings(),
         }
+
+    def describe_settings(self) -> dict[str, str | None]:
+        """The value of every parameter, presets resolved, and the digest of the solver's code: texts for the rows."""
+        module = getattr(self, "_module_filename", None)
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in self._parameters)
+        return {"settings": settings or "no parameters", "solver_code": code_digest(module) if module else None}
 
     @torch.no_grad()
     def _sample_images(self, problem: InverseProblem, prior: LoadedPrior) -> Tensor:

@@ -80,8 +80,8 @@ def inception():
 
 
 def inception_features(images):
-    """Inception features of uint8 images (n, H, W, 3): (n, 2048) in float16."""
-    batches = torch.from_numpy(images).movedim(-1, 1).split(BATCH)
+    """Inception features of uint8 images (n, H, W, 3), or 1, which is repeated: (n, 2048) in float16."""
+    batches = torch.from_numpy(images).movedim(-1, 1).expand(-1, 3, -1, -1).split(BATCH)
     with torch.no_grad():
         return torch.cat([inception()(batch) for batch in batches]).half().numpy()
 

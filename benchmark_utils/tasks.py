@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from benchopt import BaseDataset
 
 from benchmark_utils.files.images import fetch_ffhq, find_ffhq, find_imagenet, stack_images
 from benchmark_utils.metrics import IMAGE_METRICS
-from benchmark_utils.noise import GaussianNoise, PoissonNoise
+from benchmark_utils.noise import GaussianNoise, LabelTilt, PoissonNoise
 from benchmark_utils.operators import blur as blurs
 from benchmark_utils.operators import compressed_sensing as projections
 from benchmark_utils.operators import mri as imaging
@@ -26,8 +27,10 @@ from benchmark_utils.operators.dense_svd import DenseSVD
 from benchmark_utils.operators.hdr import HDR
 from benchmark_utils.operators.inpainting import HIDDEN, inpainting
 from benchmark_utils.operators.jpeg import QUALITY, jpeg
+from benchmark_utils.operators.label import ClassProbabilities
 from benchmark_utils.operators.phase_retrieval import PhaseRetrieval
 from benchmark_utils.operators.super_resolution import super_resolution
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.rng import stream_seed
 
@@ -181,6 +184,7 @@ class ImageDataset(BaseDataset):
 
     def get_data(self):
         """The objective's data, or ``{"missing": what to do}`` if images or weights are not on this machine."""
+        check_options(self)
         prior = Prior.of(self.prior)
         options = {name: getattr(self, name) for name in self.task.options if getattr(self, name) is not None}
         images = tuple(range(self.first, self.first + self.n_images))
@@ -278,4 +282,34 @@ def gaussian_data(prior, dim, noise_std, n_problems):
         "files": tuple(f"problem {number}" for number in problems),
         "n_samples": 1000,
         "unit": "problems",
+    }
+
+
+EXACT_LAW_METRICS = ("sliced_wasserstein", "sliced_wasserstein_floor", "mode_tv", "mean_error", "mean_error_floor")
+EXACT_LAW_METRICS += ("variance_ratio", "label_probability", "mmd", "precision", "recall", "density", "coverage")
+
+
+def label_data(prior, label, weight, n_problems, n_samples, pictures=None, metrics=EXACT_LAW_METRICS):
+    """The objective's data of ``n_problems`` repetitions of one label under a labelled closed-form prior.
+
+    They differ by the random numbers of the samplers. ``pictures`` (C, *signal) show the labels. Raises ValueError for
+    an unknown label, a weight below 0 and fewer than one problem.
+    """
+    n_classes = prior.load("cpu").n_classes
+    if label not in range(n_classes):
+        raise ValueError(f"unknown label {label!r}; prior {prior.name} has the labels 0 to {n_classes - 1}")
+    if n_problems < 1:
+        raise ValueError(f"n_problems must be 1 or more, got {n_problems}")
+    problems = tuple(range(n_problems))
+    return {
+        "y": F.one_hot(torch.full((n_problems,), int(label)), n_classes).double(),
+        "operator": ClassProbabilities(prior, pictures),
+        "noise": LabelTilt(weight),
+        "task": "label",
+        "prior": prior,
+        "metrics": metrics,
+        "images": problems,
+        "files": tuple(f"repetition {number}" for number in problems),
+        "n_samples": n_samples,
+        "unit": "repetitions",
     }

@@ -1,5 +1,6 @@
 from benchopt import BaseDataset
 
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.tasks import gaussian_data
 
@@ -15,5 +16,6 @@ class Dataset(BaseDataset):
     parameters = {"dim": [3], "correlation": [0.0], "noise_std": [0.2], "n_problems": [8]}
 
     def get_data(self):
+        check_options(self)
         prior = Prior("gaussian", (("dim", self.dim), ("correlation", self.correlation)))
         return gaussian_data(prior, self.dim, self.noise_std, self.n_problems)

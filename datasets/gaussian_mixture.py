@@ -3,6 +3,7 @@ from benchopt import BaseDataset
 
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.dense_svd import random_svd
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.rng import stream_seed
 
@@ -19,6 +20,7 @@ class Dataset(BaseDataset):
     parameters = {"dim": [8], "dim_y": [1], "seed": [0], "noise_std": [None]}
 
     def get_data(self):
+        check_options(self)
         prior = Prior("gaussian_mixture", (("dim", self.dim), ("seed", self.seed)))
         generator = self.generator("operator")
         operator = random_svd(self.dim_y, self.dim, generator)

@@ -1,6 +1,6 @@
 from benchmark_utils.files.images import FITS, FORMATS, read_pictures
 from benchmark_utils.files.paths import ASSETS
-from benchmark_utils.own import OwnDataset, image_shape
+from benchmark_utils.own import OwnDataset, image_shape, measure_without_noise
 
 
 class Dataset(OwnDataset):
@@ -26,4 +26,6 @@ class Dataset(OwnDataset):
         paths, images = self.choose(FORMATS)
         data = self.problem(prior, shape, images)
         x_true = read_pictures(paths, shape, self.fit, self.convert)
+        if self.physics is not None:
+            measure_without_noise(data["operator"], x_true, self.physics)  # which names the file
         return data | {"x_true": x_true, "files": tuple(path.name for path in paths)}

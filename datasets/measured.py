@@ -21,12 +21,13 @@ class Dataset(OwnDataset):
 
     ``path`` is a folder of measurements, or one: pictures, or arrays (``.npy``, ``.pt``, ``.safetensors``) in the units
     of the operator. ``task``, ``physics`` or ``mask`` say how they came about, as in ``image_folder``; what a mask
-    hides may have any values. ``noise_std=estimate`` takes the noise's standard deviation from the finest details of
-    the measurements (Donoho and Johnstone 1994), which says it in a notice. ``n_samples`` draws per image.
+    hides may have any values, NaN too. ``noise_std=estimate`` takes the noise's standard deviation from the finest
+    details of the measurements (Donoho and Johnstone 1994), which says it in a notice. ``n_samples`` draws per image.
     """
 
     name = "measured"
     parameters = OwnDataset.parameters | {"n_samples": [4]}
+    choices = {"noise_std": ("estimate",)}
     test_config = {
         "path": str(ASSETS / "ffhq64" / "00025.png"),
         "task": "half",
@@ -39,13 +40,20 @@ class Dataset(OwnDataset):
         paths, images = self.choose(f"{FORMATS} {ARRAYS}")
         estimated = self.noise_std == "estimate"
         data = self.problem(prior, shape, images)
+        if estimated and hasattr(data["operator"], "picture"):
+            raise ValueError(
+                f"noise_std=estimate needs measurements that are pictures, those of {self.physics or self.task} are "
+                "not: give a number"
+            )
         probe = torch.rand(len(images), *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         source = self.physics or self.task or self.mask
         expected = tuple(measure_without_noise(data["operator"], probe, source).shape[1:])
         y = torch.stack([read_measurement(path, expected, source) for path in paths])
+        operator = data["operator"]
+        seen = (operator.mask != 0).expand(y.shape) if isinstance(operator, Inpainting) else torch.ones_like(y).bool()
+        y = fill_holes(y, seen, paths)
         if estimated:
-            operator = data["operator"]
-            std = estimate_noise_std(y, operator.mask != 0 if isinstance(operator, Inpainting) else None)
+            std = estimate_noise_std(y, seen)
             notice = f"noise_std={std:.4g}, estimated from the finest diagonal details of y"
             warnings.warn(f"{notice}: too high where these are the picture's", stacklevel=2)
             data["noise"] = GaussianNoise(std)
@@ -87,9 +95,21 @@ def read_measurement(path, expected, source):
             f"{path} is a measurement of shape {tuple(y.shape)}, but {source} gives {expected} for the prior's images: "
             "choose the prior of its size, or resize it"
         )
-    if not y.isfinite().all():
-        raise ValueError(f"{path} has values that are no finite numbers: correct it")
     return y
+
+
+def fill_holes(y, seen, paths):
+    """Measurements (n, ...) with 0 for NaN and infinities that are not ``seen`` (n, ...): pictures may have holes so.
+
+    Raises ValueError, naming the file of ``paths`` and how many there are, for those that are seen.
+    """
+    finite = y.isfinite()
+    for path, bad in zip(paths, (seen & ~finite).flatten(1).sum(1).tolist(), strict=True):
+        if bad:
+            raise ValueError(
+                f"{path} has NaN or infinity in {bad} of its entries that no mask hides: correct them, or hide them"
+            )
+    return y.where(finite, 0)
 
 
 def read_array(path):

@@ -6,6 +6,7 @@ from benchmark_utils.files.slakh import number_range, read_mixtures, read_tracks
 from benchmark_utils.metrics import STEMS
 from benchmark_utils.noise import NoNoise
 from benchmark_utils.operators.stem_sum import StemSum
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.priors.slakh_gaussian import SIGMA_MIN
 from benchmark_utils.rng import stream_seed
@@ -41,6 +42,7 @@ class Dataset(BaseDataset):
 
     def get_data(self):
         """One row of the problem per chunk, scored together per track."""
+        check_options(self)
         prior = audio_prior(self.prior, self.chunk_length, self.sigma_max)
         try:
             prior.weights.require()
@@ -90,11 +92,9 @@ def draw_tracks(prior, chunks):
 
 
 def audio_prior(name, length, sigma_max):
-    """Handle of a prior of four stems; raises ValueError for another one, a length below 1 or too low a sigma_max."""
+    """Handle of a prior of four stems; raises ValueError for another one or too low a sigma_max."""
     if Prior(name).family != "audio":
         raise ValueError(f"prior={name} is no prior of four stems: use slakh_gaussian, slakh_msdm or slakh_isdm")
-    if length < 1:
-        raise ValueError(f"chunk_length must be 1 or more, got {length}")
     if sigma_max <= SIGMA_MIN:
         raise ValueError(f"sigma_max must be above {SIGMA_MIN}, got {sigma_max}")
     return Prior(name, (("length", length), ("sigma_max", float(sigma_max))))

@@ -33,7 +33,7 @@ class Solver(PosteriorSampler):
     name = "mgdm"
     parameters = {name: [None] for name in PAPER}
     test_config = {"n_steps": 6, "n_denoise": 3, "gradient_steps": (1, 2)}
-    needs = {"differentiable"}
+    needs = {"likelihood"}
     choices = {"index_law": ("uniform", "near_zero"), "noising": ("forward", "bridge")}
     choices |= {"variational": ("log_variance", "log_std")}
     ranges = {"n_steps": (4, math.inf), "gradient_steps": (0, math.inf), "early": (0, 1), "late": (0, 1), "tau": (0, 1)}

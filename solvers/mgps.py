@@ -33,7 +33,7 @@ class Solver(PosteriorSampler):
     name = "mgps"
     parameters = {name: [None] for name in FFHQ}
     test_config = {"n_steps": 6, "gradient_steps": (2, 2, 1, 1)}
-    needs = {"differentiable"}
+    needs = {"likelihood"}
     ranges = {"alpha": (0, 1), "gradient_steps": (0, math.inf)}
     PRESETS = {  # the released code's configurations
         ("*", "*"): FFHQ,

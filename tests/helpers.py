@@ -10,6 +10,7 @@ import torch
 from benchopt.results import read_results
 from deepinv.physics import DecomposablePhysics
 
+from benchmark_utils.checks.batches import draw  # noqa: F401
 from benchmark_utils.evaluate import objective_of
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.priors import Prior
@@ -46,14 +47,6 @@ def fingerprint_problem(noise_std=0.2):
 def problem_of(dataset):
     """The problem that the objective makes of a dataset with seed 0."""
     return objective_of(dataset).problem
-
-
-def draw(Solver, problem, prior, n_draws, seed=0, batch_size=None, **parameters):
-    """Samples (n_images, n_draws, *event) of a solver class with the given parameters, the others from its presets."""
-    solver = Solver.get_instance(**parameters)
-    solver.set_objective(problem, prior, n_draws, seed, batch_size)
-    solver.run(None)
-    return solver.get_result()["samples"]
 
 
 def copied_benchmark(target):
@@ -95,3 +88,16 @@ def accounted_run(folder, *arguments, **environment):
         timeout=1800,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", folder, *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit_all(folder):
+    """Make a folder a checkout of one commit, and return its number."""
+    for arguments in (["init"], ["add", "--all"], ["commit", "--message", "all"]):
+        git(folder, *arguments)
+    return git(folder, "rev-parse", "HEAD")

@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 
 FOLDERS = ("benchmark_utils", "datasets", "plots", "scripts", "solvers")
-PRESENTATION = ("benchmark_utils.results", "benchmark_utils.runs")
+PRESENTATION = ("benchmark_utils.checks", "benchmark_utils.results", "benchmark_utils.runs")
 MAY_PRESENT = (*PRESENTATION, "plots", "benchmark_utils.__main__")
 
 

@@ -8,12 +8,11 @@ import pytest
 from helpers import draw, fingerprint_problem
 from test_invariance import SOLVERS
 
+from benchmark_utils.checks.solver import FAMILIES, resolve_everywhere
 from benchmark_utils.evaluate import evaluate
 from benchmark_utils.sampler import PosteriorSampler
 
 CLASSES = {name: import_module(f"solvers.{name}").Solver for name in SOLVERS}
-FAMILIES = ("ffhq", "imagenet", "ffhq_latent", "audio", "mixture", "gaussian")
-TASKS = ("box", "random50", "sr4", "sr8", "gaussian_blur", "jpeg2", "hdr", "phase_retrieval", "unheard_of")
 
 
 class UnloadedPrior:
@@ -31,18 +30,8 @@ def refuse(Solver, message, **parameters):
 
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_preset_is_complete_and_allowed(name, family):
-    for task in TASKS:
-        solver = CLASSES[name].get_instance()
-        solver.resolve_presets(family, task)
-        assert all(getattr(solver, parameter) is not None for parameter in solver.parameters if parameter != "preset")
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_what_a_class_states_is_about_its_parameters(name):
-    Solver = CLASSES[name]
-    stated = {*Solver.choices, *Solver.ranges, *(key for preset in Solver.PRESETS.values() for key in preset)}
-    assert stated <= set(Solver.parameters)
+def test_every_preset_is_complete_allowed_and_about_a_parameter(name, family):
+    resolve_everywhere(CLASSES[name], family)
 
 
 @pytest.mark.parametrize("name, option", [(name, option) for name in SOLVERS for option in CLASSES[name].choices])

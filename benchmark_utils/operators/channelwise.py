@@ -62,7 +62,8 @@ class ChannelwiseSVD(DecomposablePhysics):
 def stored_svd(make_matrix, name, **parameters):
     """:func:`decompose` of ``make_matrix(**parameters)``, from the cache folder if it was computed before.
 
-    The file's name has a hash of what it depends on: the parameters, deepinv's version and the sources.
+    The file's name has a hash of what it depends on: the parameters, deepinv's version and the sources. Of a matrix
+    that is drawn, a parameter has the digest.
     """
     key = hashlib.sha256(repr((parameters, version("deepinv"))).encode())
     for source in (__file__, inspect.getfile(make_matrix)):

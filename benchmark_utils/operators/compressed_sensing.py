@@ -1,5 +1,7 @@
 """Compressed sensing: random projections of an image."""
 
+import hashlib
+
 import torch
 
 from benchmark_utils.operators.channelwise import MAX_PIXELS, ChannelwiseSVD, ShownByAdjoint, stored_svd
@@ -23,9 +25,10 @@ def compressed_sensing(fraction, shape):
             f"compressed sensing with fraction={fraction} of {shape[1]}x{shape[2]} images needs a matrix of "
             f"{size / 1e9:.1f} GB: take a fraction of at most {MAX_BYTES / 8 / n_pixels**2:.2g}, or single_pixel"
         )
+    matrix = gaussian_matrix(n_measurements, n_pixels)
     if n_pixels > MAX_PIXELS:
-        return Projections(gaussian_matrix(n_measurements, n_pixels), shape)
-    svd = stored_svd(gaussian_matrix, "compressed_sensing", n_measurements=n_measurements, n_pixels=n_pixels)
+        return Projections(matrix, shape)
+    svd = stored_svd(lambda drawn: matrix, "compressed_sensing", drawn=hashlib.sha256(matrix.numpy()).hexdigest())
     return DecomposedProjections(**svd, img_size=shape, measured=(n_measurements,))
 
 

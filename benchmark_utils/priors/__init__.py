@@ -79,6 +79,19 @@ class Prior:
         return self.spec.closed_form
 
     @property
+    def has_networks(self) -> bool:
+        """Whether there may be networks, which ``precision`` and ``compile`` are for."""
+        return bool(getattr(self.spec, "has_networks", not self.closed_form))
+
+    @property
+    def labelled(self) -> bool:
+        return self.spec.labelled
+
+    @property
+    def tilted_denoiser(self) -> bool:
+        return self.spec.tilted_denoiser
+
+    @property
     def weights(self) -> Weights:
         return self.spec.weights
 

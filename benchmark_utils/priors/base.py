@@ -20,7 +20,9 @@ class PriorSpec:
     ``family`` selects a solver's preset (ffhq, imagenet, ffhq_latent, audio, mixture, gaussian);
     ``signal_shape`` is the shape of an image, ``event_shape`` that of the sampled variable (the latent);
     ``load(device)`` returns a :class:`LoadedPrior`, read from the files that ``weights`` names. ``signal_range`` is
-    the largest absolute value of a signal; where values are unbounded, their largest standard deviation.
+    the largest absolute value of a signal; where values are unbounded, their largest standard deviation. A
+    prior is ``labelled`` if its denoisers take labels; ``tilted_denoiser``: it has that of its tilted laws too. Of a
+    closed form, ``has_posterior(operator)`` says whether its posterior is known too; for every SVD, if it is left out.
     """
 
     family: str
@@ -29,8 +31,11 @@ class PriorSpec:
     event_shape: tuple[int, ...] | None = None
     is_latent: bool = False
     closed_form: bool = False
+    labelled: bool = False
+    tilted_denoiser: bool = False
     weights: Weights = Weights()
     signal_range: float = 1.0
+    has_posterior: Callable[[Any], bool] = lambda operator: True
 
 
 def freeze(network: torch.nn.Module, device: str | torch.device) -> torch.nn.Module:
@@ -57,6 +62,11 @@ def cast_weights(network: torch.nn.Module) -> None:
             module.to(torch.bfloat16)
 
 
+def given(label: Tensor | None) -> dict[str, Tensor]:
+    """Argument ``label`` of a denoiser, left out where there is none: most priors do not have it."""
+    return {} if label is None else {"label": label}
+
+
 class LoadedPrior:
     """A prior ready to sample with. Subclasses set the attributes and define ``denoise_sigma``.
 
@@ -81,7 +91,10 @@ class LoadedPrior:
         networks, and for tf32 without a GPU.
         """
         if (precision != "float32" or compile) and not self.networks:
-            raise ValueError("precision and compile are for networks, and this prior has none")
+            raise ValueError(
+                "precision and compile are for networks, and this prior has none: leave them out, or list its torch "
+                "modules in the attribute networks of your LoadedPrior"
+            )
         if precision == "tf32" and self.device.type != "cuda":
             raise ValueError(f"tf32 is a mode of NVIDIA GPUs, this run is on {self.device}: use float32 or bfloat16")
         self.precision = precision
@@ -98,16 +111,19 @@ class LoadedPrior:
         """Context of the networks; other code in it keeps its precision, since it has no matrix products."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def denoise_sigma(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """``E[x_0 | x_0 + sigma eps = x]`` for any sigma > 0, a float or (n,); (n, *event) -> (n, *event)."""
+    def denoise_sigma(self, x: Tensor, sigma: float | Tensor, label: Tensor | None = None) -> Tensor:
+        """``E[x_0 | x_0 + sigma eps = x]`` for any sigma > 0, a float or (n,); (n, *event) -> (n, *event).
+
+        A labelled prior takes ``label``, (n,) classes or (n, size) embeddings of texts, and returns E[x_0 | x, label].
+        """
         raise NotImplementedError
 
-    def denoise(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        """``E[x_0 | x_t]`` at level ``t`` of the schedule (int or (n,) tensor, 1..T); differentiable."""
+    def denoise(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None) -> Tensor:
+        """``E[x_0 | x_t]``, or given a label, at level ``t`` (int or (n,) tensor, 1..T); differentiable."""
         abar, sigma = self.schedule.abar(t), self.schedule.sigma(t)
         if torch.is_tensor(abar) and torch.is_tensor(sigma):
             abar, sigma = abar.to(x_t), sigma.to(x_t)
-        return self.denoise_sigma(x_t / expand_like(abar, x_t) ** 0.5, sigma)
+        return self.denoise_sigma(x_t / expand_like(abar, x_t) ** 0.5, sigma, **given(label))
 
     def decode(self, z: Tensor) -> Tensor:
         """Signal of a latent; the identity in pixel space."""

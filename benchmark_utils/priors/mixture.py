@@ -43,9 +43,14 @@ class FactorAnalyserMixture(LoadedPrior):
 
     def denoise_sigma(self, x, sigma):
         """Exact ``E[x_0 | x_0 + sigma eps = x]``; see the class for the mixture, Woodbury for the inverse."""
+        return self._denoise(x, sigma, self.log_weights)
+
+    def _denoise(self, x, sigma, log_weights):
+        """The denoiser of the mixture with other component weights, (K,) or one row of them for each of x."""
         flat = x.flatten(1)
         sigma2 = rows_of_level(sigma, x).square()[:, None]
-        responsibilities, projections, noisy_s2, noisy_eigenvalues = self._components(flat, sigma2)
+        log_densities, projections, noisy_s2, noisy_eigenvalues = self._components(flat, sigma2)
+        responsibilities = (log_weights + log_densities).softmax(1)
         gain = self.s2 / noisy_s2
         extra_gain = (self.eigenvalues + self.s2[:, None]) / noisy_eigenvalues - gain[..., None]
         mean = (
@@ -57,10 +62,16 @@ class FactorAnalyserMixture(LoadedPrior):
 
     def responsibilities(self, x):
         """Probability of each component given a clean ``x``, (n, K)."""
-        return self._components(x.flatten(1), x.new_zeros(len(x), 1))[0]
+        return self._log_joint(x).softmax(1)
+
+    def _log_joint(self, x):
+        """Log-density of each component at a clean ``x``, times its weight, up to a constant: (n, K)."""
+        return self.log_weights + self._components(x.flatten(1), x.new_zeros(len(x), 1))[0]
 
     def _components(self, flat, sigma2):
-        """Responsibilities (n, K) of points (n, d) seen at noise ``sigma2`` (n, 1), and what the denoiser shares."""
+        """Log-densities (n, K), up to a constant, of points (n, d) seen at noise ``sigma2`` (n, 1), and what the
+        denoiser shares.
+        """
         n, (K, rank) = len(flat), self.eigenvalues.shape
         noisy_s2 = self.s2 + sigma2  # (n, K)
         noisy_eigenvalues = self.eigenvalues + noisy_s2[..., None]  # (n, K, r)
@@ -69,8 +80,7 @@ class FactorAnalyserMixture(LoadedPrior):
         mahalanobis = (squared_distance - projections.square().sum(2)) / noisy_s2
         mahalanobis = mahalanobis + (projections.square() / noisy_eigenvalues).sum(2)
         log_determinant = (flat.shape[1] - rank) * noisy_s2.log() + noisy_eigenvalues.log().sum(2)
-        responsibilities = (self.log_weights - (mahalanobis + log_determinant) / 2).softmax(1)
-        return responsibilities, projections, noisy_s2, noisy_eigenvalues
+        return -(mahalanobis + log_determinant) / 2, projections, noisy_s2, noisy_eigenvalues
 
     def sample(self, n, generator):
         """``n`` exact draws of x_0, (n, *event)."""

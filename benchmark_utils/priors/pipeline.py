@@ -43,7 +43,7 @@ class Pipeline(Weights):
     force_not_quantize: bool = False
     checkpoint: bool = False
 
-    shipped = closed_form = False
+    shipped = closed_form = labelled = tilted_denoiser = False
     signal_range = 1.0
     weights = property(lambda self: self)
     is_latent = property(lambda self: len(self.networks) == 2)
@@ -168,8 +168,11 @@ class Pipeline(Weights):
         kind, config = self.parts["scheduler"], self.read_json("scheduler/scheduler_config.json")
         scheduler_class = getattr(diffusers, kind, None)
         scheduler = scheduler_class and scheduler_class.from_config(config)
-        if scheduler and from_scheduler(scheduler):
-            return scheduler
+        try:
+            if scheduler and from_scheduler(scheduler):
+                return scheduler
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: scheduler {error}") from error
         prediction = config.get("prediction_type", "epsilon")
         if not hasattr(scheduler, "alphas_cumprod") or prediction not in PREDICTIONS:
             raise ValueError(

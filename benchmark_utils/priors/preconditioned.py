@@ -70,7 +70,10 @@ def flow(sigma, n_labels):
 
 
 def from_scheduler(scheduler):
-    """(preconditioning, (smallest, largest level), NoiseSchedule) of a diffusers scheduler; None for another kind."""
+    """(preconditioning, (smallest, largest level), NoiseSchedule) of a diffusers scheduler; None for another kind.
+
+    Raises ValueError for an EDM scheduler with an unknown prediction.
+    """
     config, kind = scheduler.config, type(scheduler).__name__
 
     def karras(precondition):
@@ -78,8 +81,10 @@ def from_scheduler(scheduler):
         return precondition, levels, NoiseSchedule.karras(*levels, config.rho, T)
 
     if kind.startswith("EDM"):
-        sign = {"epsilon": 1, "v_prediction": -1}[config.prediction_type]
-        return karras(lambda sigma: edm(sigma, config.sigma_data, sign))
+        signs = {"epsilon": 1, "v_prediction": -1}
+        if config.prediction_type not in signs:
+            raise ValueError(f"{kind} with prediction {config.prediction_type}; known: {', '.join(signs)}")
+        return karras(lambda sigma: edm(sigma, config.sigma_data, signs[config.prediction_type]))
     if kind == "CMStochasticIterativeScheduler":
         return karras(lambda sigma: consistency(sigma, config.sigma_data, config.sigma_min))
     if kind == "ScoreSdeVeScheduler":

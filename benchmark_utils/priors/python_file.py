@@ -39,10 +39,11 @@ class PythonFile(Weights):
 
     name: str
 
-    shipped = closed_form = False
+    shipped = closed_form = labelled = tilted_denoiser = False
     signal_range = 1.0
     weights = property(lambda self: self)
     path = property(lambda self: own_path(self.name))
+    has_networks = property(lambda self: inspect.isclass(self.source))  # a function is called as it is
     is_latent = property(lambda self: self.signal_shape != self.event_shape)
     event_shape = property(lambda self: tuple(self.source.event_shape))
     signal_shape = property(lambda self: tuple(getattr(self.source, "signal_shape", self.event_shape)))

@@ -10,7 +10,7 @@ from benchopt.results import read_results
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmark_utils.results import charts, paper, pictures, scores, tables, traces
+from benchmark_utils.results import beside, calibration, charts, paper, pictures, scores, tables, traces
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
@@ -26,13 +26,22 @@ th[aria-sort=descending]::after { content: " ▼"; }
 td.text, th.text { text-align: left; }
 td.text { white-space: normal; }
 .wide { overflow-x: auto; }
+pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: 13px; }
+.links a { margin-right: 1rem; }
+.warning { border-left: 4px solid #c60; padding-left: .8rem; overflow-wrap: anywhere; }
 .note { color: #555; margin: .2rem 0; font-size: 13px; overflow-wrap: anywhere; }
-.charts img { width: 49%; min-width: 420px; }
-.pictures { display: grid; gap: .6rem; max-width: max-content; }
+.charts img { width: 49%; min-width: min(420px, 100%); }
+.pictures { display: grid; gap: .6rem; max-width: max-content; overflow-x: auto; }
 figure { margin: 0; font-size: 12px; text-align: center; }
 figure img { width: 100%; min-width: 96px; image-rendering: pixelated; }
 .traces figure { margin: .6rem 0; max-width: 880px; }
 .traces img { image-rendering: auto; }
+@media (max-width: 600px) {
+  body { margin: .5rem auto; }
+  th, td { padding: .3rem .4rem; }
+  td.text { overflow-wrap: anywhere; min-width: 7rem; }
+  .charts img { width: 100%; }
+}
 """
 
 SCRIPT = """
@@ -51,12 +60,14 @@ document.querySelectorAll("th").forEach(th => th.addEventListener("click", () =>
   th.setAttribute("aria-sort", down ? "descending" : "ascending");
 }));
 const chooser = document.getElementById("chooser");
-const show = () => document.querySelectorAll("section").forEach(
-  section => { section.hidden = chooser.value !== "everything" && section.id !== chooser.value; });
-chooser.addEventListener("change", () => { location.hash = "show=" + chooser.value; show(); });
-const chosen = [...chooser.options].find(option => "#show=" + option.value === location.hash);
-if (chosen) chooser.value = chosen.value;
-show();
+if (chooser) {
+  const show = () => document.querySelectorAll("section").forEach(
+    section => { section.hidden = chooser.value !== "everything" && section.id !== chooser.value; });
+  chooser.addEventListener("change", () => { location.hash = "show=" + chooser.value; show(); });
+  const chosen = [...chooser.options].find(option => "#show=" + option.value === location.hash);
+  if (chosen) chooser.value = chosen.value;
+  show();
+}
 """
 
 
@@ -65,12 +76,15 @@ def data_uri(content, kind):
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def table_html(table):
-    """A table whose columns sort by their numbers when the heading is clicked."""
+def table_html(table, links=None):
+    """A table whose columns sort by their numbers when the heading is clicked.
+
+    ``links`` is ``{text of a cell: address}``.
+    """
     is_text = [all(row[j].value is None for row in table.rows) for j in range(len(table.columns))]
     head = "".join(f"<th{_text(t)}>{html.escape(name)}</th>" for name, t in zip(table.columns, is_text, strict=True))
     body = "".join(
-        "<tr>" + "".join(_cell_html(cell, t) for cell, t in zip(row, is_text, strict=True)) + "</tr>"
+        "<tr>" + "".join(_cell_html(cell, t, links or {}) for cell, t in zip(row, is_text, strict=True)) + "</tr>"
         for row in table.rows
     )
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
@@ -83,8 +97,10 @@ def _text(is_text):
     return ' class="text"' if is_text else ""
 
 
-def _cell_html(cell, is_text):
+def _cell_html(cell, is_text, links):
     text = html.escape(cell.text)
+    if cell.text in links:
+        text = f'<a href="{html.escape(links[cell.text])}">{text}</a>'
     value = "" if cell.value is None else f' data-value="{cell.value!r}"'
     return f"<td{_text(is_text)}{value}>{f'<b>{text}</b>' if cell.best else text}</td>"
 
@@ -146,6 +162,25 @@ def box_chart(df, task):
     return svg_image(figure)
 
 
+def calibration_chart(df, task, name):
+    """One of the calibration curves of every solver and the band that exact draws stay in."""
+    found, rows = calibration.curves(scores.rows_of(df, task)), scores.rows_of(df, task)
+    solvers = list(df["solver_name"].unique())
+    figure, axes = _figure(right=0.62, bottom=0.12)
+    for solver, curves in found.items():
+        number, curve = solvers.index(solver), curves[name]
+        style = {"color": f"C{number % 10}", "marker": "osD^vP*X"[number // 10 % 8]}
+        axes.plot(curve.x, curve.found, label=scores.solver_label(rows, solver), ms=4, **style)
+    band = next(iter(found.values()))[name]
+    axes.fill_between(band.x, band.low, band.high, color="0.5", alpha=0.3, label=calibration.BAND_LABEL)
+    axes.grid(alpha=0.3)
+    xlabel, ylabel = calibration.CURVES[name]
+    axes.set_xlabel(xlabel, fontsize=8)
+    axes.set_ylabel(ylabel, fontsize=8)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    return svg_image(figure)
+
+
 def picture_html(label, pixels):
     """A picture with its label; an empty place of the grid where there is none."""
     if pixels is None:
@@ -172,9 +207,12 @@ def traces_html(df, task):
     return f'<h3>Traces</h3><p class="note">{traces.NOTE}</p><div class="traces">{figures}</div>'
 
 
-def task_parts(df, task):
-    """Everything about one task."""
-    yield table_html(tables.leaderboard(df, task))
+def task_parts(df, task, own=(), links=None):
+    """Everything about one task; the solvers ``own`` are compared pair by pair with the others."""
+    yield table_html(tables.leaderboard(df, task), links)
+    for solver in own:
+        yield f"<h3>{html.escape(solver)} against each other solver</h3>"
+        yield table_html(beside.differences(df, task, solver), links)
     yield "<h3>Quality against cost, and the images</h3><div class='charts'>"
     for axis in charts.COST_AXES:
         yield tradeoff_chart(df, task, axis)
@@ -186,43 +224,73 @@ def task_parts(df, task):
     if task in traces.trace_tasks(df):
         yield traces_html(df, task)
     if task in tables.samples_tasks(df):
-        yield f"<h3>Several samples per image</h3>{table_html(tables.samples(df, task))}"
+        yield f"<h3>Several samples per image</h3>{table_html(tables.samples(df, task), links)}"
     if task in tables.exactness_tasks(df):
-        yield f"<h3>Distance to the exact posterior</h3>{table_html(tables.exactness(df, task))}"
-    yield f"<h3>Comparison with published numbers</h3>{table_html(paper.paper_comparison(df, task))}"
+        yield f"<h3>Distance to the exact posterior</h3>{table_html(tables.exactness(df, task), links)}"
+    if task in calibration.calibration_tasks(df):
+        yield f"<h3>Calibration</h3>{table_html(calibration.calibration_table(df, task), links)}<div class='charts'>"
+        for name in calibration.CURVES:
+            yield calibration_chart(df, task, name)
+        yield "</div>"
+    yield f"<h3>Comparison with published numbers</h3>{table_html(paper.paper_comparison(df, task), links)}"
 
 
-def report(df, title, config=None, outputs=None):
-    """The whole page as text; ``config`` and ``outputs`` as for :func:`benchmark_utils.results.tables.missing`."""
-    sections = {"overall": ("Mean rank over tasks", [])}
-    for compared in scores.comparisons(df):
-        sections["overall"][1].append(f"<h3>{compared}</h3>{table_html(tables.overall(df, compared))}")
-    for number, task in enumerate(scores.tasks(df)):
-        sections[f"task{number}"] = (task, task_parts(df, task))
-    sections["missing"] = ("Missing cells", [table_html(tables.missing(df, config, outputs))])
-    # the first task is the landing view
-    order = sorted(sections, key=lambda name: name != "task0")
-    options = "".join(f'<option value="{name}">{html.escape(sections[name][0])}</option>' for name in order)
-    facts = "; ".join(f"{name}: {value}" for name, value in scores.facts(df).items())
+def overall_parts(df, links=None):
+    """Mean ranks of every set of solvers with common tasks: {its label: parts}."""
+    return {compared: [table_html(tables.overall(df, compared), links)] for compared in scores.comparisons(df)}
+
+
+def page_html(title, introduction, sections, links=""):
+    """A page as text: ``sections`` is ``{id: (heading, parts)}``, the first one is shown, a menu shows the others.
+
+    ``links`` is a line of links to other pages.
+    """
+    options = "".join(f'<option value="{name}">{html.escape(text)}</option>' for name, (text, _) in sections.items())
+    menu = (
+        f'<label>Show <select id="chooser">{options}<option value="everything">everything</option></select></label>'
+        if len(sections) > 1
+        else ""
+    )
     body = "".join(
-        f'<section id="{name}"><h2>{html.escape(sections[name][0])}</h2>\n{"".join(sections[name][1])}\n</section>\n'
-        for name in order
+        f'<section id="{name}"><h2>{html.escape(text)}</h2>\n{"".join(parts)}\n</section>\n'
+        for name, (text, parts) in sections.items()
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>"
-        f'<p class="note">{html.escape(facts)}. Click a heading to sort.</p>\n<nav><label>Show <select id="chooser">'
-        f'{options}<option value="everything">everything</option></select></label></nav>\n{body}'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+        f"<body><h1>{html.escape(title)}</h1>{introduction}\n<nav>{links}{menu}</nav>\n{body}"
         f"<script>{SCRIPT}</script></body></html>\n"
     )
 
 
-def write_report(path, config):
+def report(df, title, config=None, outputs=None, reference=None):
+    """The whole page as text; ``config`` and ``outputs`` as for :func:`benchmark_utils.results.tables.missing`.
+
+    Of ``reference``, rows of other solvers, those of the same images, measurements and seeds are shown beside.
+    """
+    missing = table_html(tables.missing(df, config, outputs))
+    facts = "; ".join(f"{name}: {value}" for name, value in scores.facts(df).items())
+    introduction, own = f'<p class="note">{html.escape(facts)}. Click a heading to sort.</p>', frozenset()
+    if reference is not None:
+        df, own, warnings = beside.compare(df, reference)
+        introduction += "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
+    ran = {task: set(scores.rows_of(df, task)["solver_name"]) for task in scores.tasks(df)}
+    # the first task is the landing view
+    sections = {
+        f"task{number}": (task, task_parts(df, task, sorted(own & ran[task]))) for number, task in enumerate(ran)
+    }
+    overall = "".join(f"<h3>{label}</h3>{''.join(parts)}" for label, parts in overall_parts(df).items())
+    first = next(iter(sections))
+    sections = {first: sections[first], "overall": ("Mean rank over tasks", overall)} | sections
+    return page_html(title, introduction, sections | {"missing": ("Missing cells", [missing])})
+
+
+def write_report(path, config, reference=None):
     """Write ``<run>_report.html`` beside the results at ``path`` and print its path.
 
-    With a run config, the missing cells are those of the config.
+    With a run config, the missing cells are those of the config; ``reference`` as for :func:`report`.
     """
     page = path.with_name(f"{path.stem}_report.html")
-    text = report(read_results(path), f"Posterior sampling: {path.stem}", config, path.parent)
+    text = report(read_results(path), f"Posterior sampling: {path.stem}", config, path.parent, reference)
     page.write_text(text, encoding="utf-8")
     print(page.resolve())

@@ -125,12 +125,13 @@ def out_of_competition(rows):
     return {*oracles(rows), *diverged(rows)}
 
 
+@once_per_frame
 def ranked(rows):
     """Solvers that compete and have a headline score."""
     return set(_headline_table(rows)) - out_of_competition(rows)
 
 
-def _unit_columns(rows):
+def unit_columns(rows):
     """What tells one problem from another: the image, and the seed where problems are drawn at random."""
     return [c for c in ("p_dataset_seed", "objective_image") if c in rows and rows[c].notna().any()]
 
@@ -138,7 +139,7 @@ def _unit_columns(rows):
 def per_image(rows, names):
     """Scores of each solver and image of a task; repetitions, and shards that overlap, are averaged first."""
     columns = [f"objective_{name}" for name in names]
-    return rows.groupby(["solver_name", *_unit_columns(rows)], sort=False)[columns].mean()
+    return rows.groupby(["solver_name", *unit_columns(rows)], sort=False)[columns].mean()
 
 
 @once_per_frame
@@ -309,7 +310,7 @@ def standings(df, chosen_tasks, solvers):
         n_images[task] = len(table)
         if table.empty:
             continue
-        files = rows.groupby(_unit_columns(rows))["objective_file"].first()
+        files = rows.groupby(unit_columns(rows))["objective_file"].first()
         images = tuple(files.loc[table.index])
         if images not in resamples:
             counts = random.multinomial(len(images), np.full(len(images), 1 / len(images)), N_RESAMPLES)

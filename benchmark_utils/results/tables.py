@@ -19,11 +19,13 @@ from benchmark_utils.runs.cells import (
 CALIBRATION = ("coverage_50", "coverage_80", "coverage_90", "crps", "energy_score")
 OF_SAMPLES = ("lpips_best", "psnr_mean", "si_sdri_mean", "spread", "ess", *CALIBRATION, "tarp")
 EXACTNESS = ("sliced_wasserstein", "mean_error", "variance_ratio", "mode_tv")
+EXACTNESS += ("label_probability", "mmd", "precision", "recall", "density", "coverage", "class_accuracy")
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 MISSING = "–"
 MISSING_COLUMNS = ["#", "solver", "task", "status", "cells", "why"]
 ONE_SAMPLE = "one sample per image"
 NO_CLOSED_FORM = "no task with a closed form"
+FLOOR = "floor of exact draws"
 
 
 class Cell(NamedTuple):
@@ -270,7 +272,7 @@ def exactness(df, task):
     best = summary[scores.ranking(summary, shown[0])[0]]
     floors = {name: best[f"{name}_floor"] for name in shown if f"{name}_floor" in measured}
     floor = {"variance_ratio": scores.Score(1.0, np.nan, 0)} | floors
-    body = [[Cell("0", 0), Cell("floor of exact draws"), *(score_cell(floor, name) for name in shown)]]
+    body = [[Cell("0", 0), Cell(FLOOR), *(score_cell(floor, name) for name in shown)]]
     body[0] += [Cell(MISSING)] * len(costs)
     for number, solver in order:
         row = summary[solver]

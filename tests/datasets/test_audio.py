@@ -450,8 +450,8 @@ def test_tracks_and_chunks_of_the_dataset(trees):
         ({"tracks": 1902}, "Track01902 has 0 chunks of 262144 samples"),
         ({"chunk_length": 2048, "chunks": 200}, "has 128 chunks of 2048 samples, but chunks 200 to 200"),
         ({"prior": "faces64"}, "faces64 is no prior of four stems"),
-        ({"chunk_length": 0}, "chunk_length must be 1 or more, got 0"),
-        ({"sigma_max": -1}, "sigma_max must be above 0.0005, got -1"),
+        ({"chunk_length": 0}, "chunk_length must be a whole number of 1 or more, got 0"),
+        ({"sigma_max": 0.0001}, "sigma_max must be above 0.0005, got 0.0001"),
         ({"prior": "slakh_msdm", "chunk_length": 10_000}, "multiple of 8192"),
     ],
 )

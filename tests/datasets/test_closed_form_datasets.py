@@ -84,7 +84,8 @@ def test_mixture_posterior_is_the_closed_form(dim, dim_y):
     torch.testing.assert_close(posterior.weights[0], weights, rtol=0, atol=1e-9)
     torch.testing.assert_close(posterior.mean[0], mean, rtol=0, atol=1e-6)  # the inverse loses 1 / sigma^2
     torch.testing.assert_close(posterior.trace_cov[0], trace, rtol=1e-8, atol=0)
-    assert problem.capabilities == {"differentiable", "gaussian", "linear", "svd", "closed_form", "truth"}
+    assert problem.capabilities >= {"differentiable", "likelihood", "gaussian", "linear", "svd", "closed_form", "truth"}
+    assert not problem.capabilities & {"labelled", "latent", "mask"}
     assert 0 < sigma < problem.operator.mask.max() and problem.n_observed == dim_y
 
 

@@ -246,7 +246,7 @@ BAD_PHYSICS = {
     "x = 1\n": r"own.py has no function make: define make\(shape, images\) that returns a deepinv Physics .* function=",
     "make = 1\n": "own.py has no function make",
     "def make(shape, images):\n    return 3\n": "own.py must return a deepinv.physics.Physics, got int",
-    NAN: "the operator of own gives values that are no finite numbers",
+    NAN: "^/.*/own.py: its operator gives NaN or infinite values",
     OTHER_NOISE: "own.py: noise_model UniformNoise is not known here: use one of .* choose noise_std",
 }
 

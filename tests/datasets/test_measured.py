@@ -83,6 +83,32 @@ def test_what_a_mask_hides_may_have_any_values(tmp_path):
     assert (problem.y[..., 32:] == 0).all() and problem.y[..., :32].abs().mean() > 0.1
 
 
+def test_nan_where_a_mask_hides_is_a_hole_and_elsewhere_refused(tmp_path):
+    """Also with a mask of each image of its own, and an estimate of the noise of what is seen."""
+    y = np.random.default_rng(0).normal(0, 0.3, (3, 64, 64))
+    folder = tmp_path / "y"
+    folder.mkdir()
+    (tmp_path / "masks").mkdir()
+    for name, hidden in (("a", slice(0, 20)), ("b", slice(30, 64))):
+        holes = y.copy()
+        holes[..., hidden] = np.nan
+        np.save(folder / f"{name}.npy", holes)
+        mask = np.full((64, 64), 255, np.uint8)
+        mask[:, hidden] = 0
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    options = {"task": None, "mask": str(tmp_path / "masks"), "noise_std": "estimate"}
+    with pytest.warns(UserWarning, match="noise_std"):
+        data = data_of(folder, **options)
+    assert data["noise"].std == pytest.approx(0.3, rel=0.1)
+    measured = objective_of(data).problem.y
+    assert (measured[0, :, :, :20] == 0).all() and (measured[1, :, :, 30:] == 0).all()
+    torch.testing.assert_close(measured[0, :, :, 20:], torch.from_numpy(y[:, :, 20:]), rtol=1e-6, atol=1e-6)
+    holes[:, 3, 5] = np.inf
+    np.save(folder / "b.npy", holes)
+    with pytest.raises(ValueError, match=f"^{folder}/b.npy has NaN or infinity in 3 of its entries"):
+        data_of(folder, **options)
+
+
 def test_a_dataset_returns_a_truth_or_a_measurement(low):
     data = data_of(low)
     with pytest.raises(ValueError, match="must return either x_true or y"):
@@ -122,11 +148,15 @@ BAD = {
         "give the noise of the measurements: noise_std=NUMBER or estimate, or poisson_rate",
     ),
     "flat": ({"path": "flat.npy", "noise_std": "estimate"}, "finds no noise in the finest details"),
-    "NaN": ({"path": "nan.npy"}, "nan.npy has values that are no finite numbers: correct it"),
+    "NaN": ({"path": "nan.npy"}, "/nan.npy has NaN or infinity in 768 of its entries that no mask hides: correct"),
     "text": ({"path": "text.npy"}, "text.npy cannot be read as a measurement: write one real array to it"),
     "complex": ({"path": "complex.npy"}, "complex.npy holds torch.complex128, but one real array is needed"),
     "two": ({"path": "two.safetensors"}, "two.safetensors holds 2 tensors, but one real array is needed"),
     "vector": ({"path": "low.png", "task": None, "physics": "physics.py", "noise_std": "estimate"}, "that are images"),
+    "no picture": (
+        {"task": "mri", "noise_std": "estimate"},
+        "needs measurements that are pictures, those of mri are not",
+    ),
     "nothing there": ({"path": "empty"}, "empty has no files of the kinds png jpg .* npy pt safetensors"),
     "prior": ({"prior": "gaussian"}, "prior=gaussian has signals of shape"),
     "NaN operator": ({"task": None, "physics": "root.py"}, "root.py: its operator gives NaN or infinite values"),

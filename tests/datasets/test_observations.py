@@ -62,10 +62,12 @@ def test_hidden_pixels_carry_no_noise(mask, prior):
 
 
 @pytest.mark.parametrize("name", ["n_samples", "batch_size"])
-@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "two"])
 def test_counts_below_one_are_refused(name, value):
     objective = import_module("objective").Objective.get_instance(**{name: value})
-    with pytest.raises(ValueError, match=f"the objective's {name} must be 1 or more, got {value}"):
+    with pytest.raises(
+        ValueError, match=f"Posterior sampling: {name} must be a whole number of 1 or more, got {value!r}"
+    ):
         objective.set_data(**import_module("datasets.ffhq_hdr").Dataset.get_instance().get_data())
 
 

@@ -1,5 +1,7 @@
 """Tasks are open: any strength, name and operator goes through the objective and the solvers; datasets are short."""
 
+import math
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -219,3 +221,31 @@ def test_capabilities_are_names_of_one_set():
     problems = [(PhaseRetrieval(), Prior("faces64")), (Mirror(), Prior("faces64_latent"))]
     for operator, prior in problems:
         assert capabilities(operator, GaussianNoise(0.05), prior) <= CAPABILITIES.keys()
+
+
+BAD_NUMBERS = [
+    ("ffhq_hdr", {"noise_std": "abc"}, "ffhq_hdr: noise_std must be a number above 0, got 'abc'"),
+    ("ffhq_hdr", {"noise_std": math.nan}, "ffhq_hdr: noise_std must be a number above 0, got nan"),
+    ("ffhq_hdr", {"n_images": "2"}, "ffhq_hdr: n_images must be a whole number of 1 or more, got '2'"),
+    ("ffhq_hdr", {"n_images": None}, "ffhq_hdr: n_images must be a whole number of 1 or more, got None"),
+    ("ffhq_hdr", {"first": 1.5}, "ffhq_hdr: first must be a whole number of 0 or more, got 1.5"),
+    ("ffhq_denoising", {"poisson_rate": "abc"}, "poisson_rate must be a number above 0, got 'abc'"),
+    ("ffhq_ct", {"angles": "abc"}, "ffhq_ct: angles must be a number above 0, got 'abc'"),
+    ("image_folder", {"first": True}, "image_folder: first must be a whole number of 0 or more, got True"),
+    ("image_folder", {"noise_std": "estimate"}, "image_folder: noise_std must be a number above 0, got 'estimate'"),
+    ("measured", {"noise_std": "abc"}, "measured: noise_std must be a number above 0 or estimate, got 'abc'"),
+    ("measured", {"n_samples": 0}, "measured: n_samples must be a whole number of 1 or more, got 0"),
+    ("measured", {"n_samples": 2.5}, "measured: n_samples must be a whole number of 1 or more, got 2.5"),
+    ("gaussian", {"n_problems": 0}, "gaussian: n_problems must be a whole number of 1 or more, got 0"),
+    ("gaussian_latent", {"noise_std": "abc"}, "gaussian_latent: noise_std must be a number above 0, got 'abc'"),
+    ("gaussian_mixture", {"dim": 2.5}, "gaussian_mixture: dim must be a whole number of 1 or more, got 2.5"),
+    ("gaussian_mixture", {"noise_std": math.inf}, "gaussian_mixture: noise_std must be a number above 0, got inf"),
+    ("slakh2100", {"sigma_max": "abc"}, "slakh2100: sigma_max must be a number above 0, got 'abc'"),
+]
+
+
+@pytest.mark.parametrize("name, parameters, message", BAD_NUMBERS)
+def test_a_parameter_that_is_no_such_number_is_refused(name, parameters, message):
+    Dataset = import_module(f"datasets.{name}").Dataset
+    with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+        Dataset.get_instance(**(Dataset.test_config or {}) | parameters).get_data()

@@ -514,6 +514,30 @@ def test_a_decomposition_is_kept_on_disk(tmp_path, monkeypatch):
         tomography(4, (3, 8, 8))
 
 
+def test_projections_that_were_drawn_otherwise_are_another_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_DIFFUSION_POSTERIOR_CACHE", str(tmp_path))
+    x, operators = random_images((3, 8, 8)), [compressed_sensing(0.25, (3, 8, 8))]
+    monkeypatch.setattr("benchmark_utils.operators.compressed_sensing.stream_seed", lambda *_: 1)
+    operators += [compressed_sensing(0.25, (3, 8, 8)), compressed_sensing(0.25, (3, 8, 8))]
+    first, other, same = (operator.A(x) for operator in operators)
+    expected = x.flatten(2) @ gaussian_matrix(16, 64).mT
+    torch.testing.assert_close(other, expected, rtol=0, atol=1e-10)
+    assert torch.equal(other, same) and not torch.allclose(first, other)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("make", [tomography, compressed_sensing])
+def test_the_first_guess_of_a_large_image_is_near_it(make):
+    """Nearer than grey, to faces that are seen with noise; the operator's own number of steps stays."""
+    operator = make(8 if make is tomography else 0.1, (3, 72, 72))
+    assert not isinstance(operator, DecomposablePhysics)
+    small, _ = read_images(THUMBNAILS, 0, 2, 64)
+    x = torch.nn.functional.interpolate(small.double(), size=(72, 72), mode="bilinear")
+    y = operator.A(x)
+    y = y + 0.05 * random_images(y.shape[1:], 2)
+    assert (operator.first_guess(y) - x).norm() < 0.97 * x.norm() and operator.max_iter == 200
+
+
 def test_one_matrix_serves_all_channels():
     """Its memory does not grow with the channels, nor does it copy the matrices of an operator in a product."""
     grey, colour = (tomography(4, (channels, 8, 8)) for channels in (1, 3))
@@ -575,7 +599,7 @@ def test_hidden_measurements_do_not_exist(shape, name, make):
     ],
 )
 def test_capabilities(name, make, expected):
-    expected = expected | {"differentiable", "gaussian", "image"}
+    expected = expected | {"differentiable", "likelihood", "gaussian", "image"}
     if name in ("box", "half", "random"):
         expected |= {"mask"}
     found = capabilities(make((3, 64, 64)), GaussianNoise(0.05), Prior("faces64"))

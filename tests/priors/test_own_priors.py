@@ -22,6 +22,7 @@ from test_tasks import objective_of, rows_of
 from benchmark_utils.metrics import lpips_score
 from benchmark_utils.priors import Prior
 from benchmark_utils.provenance import weights
+from objective import Objective
 from solvers.ddrm import Solver as DDRM
 from solvers.dps import Solver as DPS
 from solvers.mgdm import Solver as MGDM
@@ -129,6 +130,13 @@ def test_zero_terminal_snr_is_said(tmp_path):
         assert Prior(save(tmp_path, scheduler)).load().schedule.T == 999
 
 
+def test_an_unknown_prediction_of_edm_names_the_file_and_the_known_ones(tmp_path):
+    handle = Prior(save(tmp_path, EDMEulerScheduler(prediction_type="sample")))
+    expected = f"{tmp_path}: scheduler EDMEulerScheduler with prediction sample; known: epsilon, v_prediction"
+    with pytest.raises(ValueError, match=expected):
+        handle.load()
+
+
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 32, 48), (1, 16, 24)])
 def test_grey_and_rectangular_pipelines_run_on_own_images(tmp_path, shape):
     (tmp_path / "photos").mkdir()
@@ -192,6 +200,22 @@ def test_a_python_file_is_a_prior(tmp_path, source):
     torch.testing.assert_close(prior.denoise(x_t[:1], 300), expected[:1])
     samples = draw(DDRM, problem_of(handle), handle, 20, n_steps=50)
     assert 0.35 < float(samples[..., 8:].std()) < 0.55  # where nothing is seen; DDRM is not exact
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"compile": True}])
+def test_precision_and_compile_skip_a_function_and_tell_a_class_what_it_lacks(tmp_path, options):
+    path = tmp_path / "my_prior.py"
+    path.write_text(GAUSSIAN)
+    objective = Objective.get_instance(**options)
+    assert objective.skip(prior=Prior(str(path))) == (
+        True,
+        f"precision and compile are for networks, and {path} has none",
+    )
+    (tmp_path / "my_class.py").write_text(SUBCLASS)
+    handle = Prior(str(tmp_path / "my_class.py"), **options)
+    assert not objective.skip(prior=handle)[0]
+    with pytest.raises(ValueError, match="this prior has none: leave them out, or list its torch modules"):
+        handle.load()
 
 
 BAD = {

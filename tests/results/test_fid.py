@@ -98,6 +98,13 @@ def test_the_objective_stores_the_features_of_truths_and_first_draws(monkeypatch
             np.testing.assert_allclose(found["sample_features"], colours.flip(0), atol=0.1)
 
 
+def test_a_grey_image_is_repeated_in_three_channels(monkeypatch):
+    monkeypatch.setattr(stored, "inception", lambda: lambda images: images.double().mean((2, 3)))
+    grey = pictures(0)[..., :1]
+    expected = np.repeat(grey.mean((1, 2)), 3, 1)
+    np.testing.assert_allclose(stored.inception_features(grey), expected, atol=0.1)
+
+
 def test_the_leaderboard_has_the_fid_of_all_shards():
     rng = np.random.default_rng(0)
     drawn, real = rng.standard_normal((6, 5)).astype(np.float16), rng.standard_normal((6, 5)).astype(np.float16)

@@ -1,7 +1,6 @@
 """The pages in a real browser, at full size, and what ``benchopt publish`` sends."""
 
 import io
-import subprocess
 import sys
 import time
 from types import ModuleType, SimpleNamespace
@@ -14,10 +13,11 @@ from benchopt.cli.process_results import publish
 from benchopt.plotting import generate_html
 from benchopt.results import read_results, save_results
 from browser import needs_chromium, needs_page_scripts, probe, screenshot, with_local_scripts
-from helpers import ROOT, benchopt, copied_benchmark
+from helpers import ROOT, benchopt, commit_all, copied_benchmark, git
 from test_plots import CONFIG, HALF_TASK, image_rows, mixture_rows
 
 from benchmark_utils import provenance
+from benchmark_utils.results import publish as our_publish
 from benchmark_utils.results import report, scores
 
 SHOWN = "const shown = [...document.querySelectorAll('section')].filter(s => !s.hidden);"
@@ -123,7 +123,9 @@ def test_benchopts_page_shows_every_chart_and_sorts(rows, copy_of_benchmark, tmp
     """
     shown, psnr = probe(text, script, tmp_path)
     kinds = dict.fromkeys(CONFIG["plots"], ["table_container"])
-    kinds |= dict.fromkeys(("quality_cost", "per_image"), ["plot_container"]) | {"reconstructions": ["image_container"]}
+    kinds |= dict.fromkeys(("quality_cost", "per_image", "calibration"), ["plot_container"]) | {
+        "reconstructions": ["image_container"]
+    }
     assert shown == kinds
     assert len(psnr) == 3 and psnr == sorted(psnr, key=lambda text: float(text.split()[0]))
 
@@ -182,19 +184,6 @@ def test_full_size_pages_stay_below_25_megabytes_and_work(copy_of_benchmark, tmp
 # Publishing
 
 
-def git(folder, *arguments):
-    identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", folder, *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def commit_all(folder):
-    """Make a folder a checkout of one commit, and return its number."""
-    for arguments in (["init"], ["add", "--all"], ["commit", "--message", "all"]):
-        git(folder, *arguments)
-    return git(folder, "rev-parse", "HEAD")
-
-
 def test_the_commit_of_a_row_says_whether_files_differ_from_it(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     commit = provenance.git_commit.__wrapped__  # without its cache
@@ -230,7 +219,9 @@ def assert_says_its_origin(rows, folder):
     }
     for column, value in expected.items():
         assert set(rows[column]) == {value}, column
-    assert rows["objective_device"].notna().all()
+    assert rows["objective_device"].notna().all() and rows["objective_settings"].notna().all()
+    for column in ("objective_truth_digest", "objective_y_digest"):  # of the image, so the same for both solvers
+        assert rows.groupby("objective_image")[column].nunique().tolist() == [1, 1], column
     assert f'<p class="note">benchmark: {provenance.VERSION}; torch: ' in report.report(rows, "run")
     assert scores.origin_note(rows).startswith(f"benchmark {provenance.VERSION}; torch ")
 
@@ -320,7 +311,8 @@ def test_published_to_hugging_face(published_run, monkeypatch, is_there, tmp_pat
     monkeypatch.setattr(hugging_face, "hf_hub_download", download)
     path = folder / "outputs" / "run.parquet"
     if is_there:  # benchopt's command would keep one row, so one image, of each cell
-        hugging_face.publish_result_file(Benchmark(folder), path, "us/results", "token", keep="all")
+        monkeypatch.setattr(our_publish, "ROOT", folder)
+        our_publish.publish(path, "us/results", "token")
     else:
         arguments = ["-f", str(path), "--hub", "huggingface", "-R", "us/results", "-t", "token"]
         publish([str(folder), *arguments], standalone_mode=False)

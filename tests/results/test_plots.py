@@ -523,7 +523,7 @@ def test_every_static_figure_has_a_file_of_its_own(df, tmp_path):
     df["dataset_name"] = df["dataset_name"].str.replace("prior=faces64", "prior=org/name")
     n_figures = sum(plot["type"] != "table" for plots in page_data(df).values() for plot in plots.values())
     with benchopt_run.make_context("run", [".", "--no-html"]):
-        get_figures(Benchmark(ROOT), df, tmp_path, ["quality_cost", "per_image", "reconstructions"])
+        get_figures(Benchmark(ROOT), df, tmp_path, ["quality_cost", "per_image", "reconstructions", "calibration"])
     matplotlib.pyplot.close("all")
     assert len(list(tmp_path.rglob("*.pdf"))) == n_figures > 6
 
@@ -859,7 +859,7 @@ def test_a_dataset_that_raises_here_is_told(tmp_path):
         rows += cell(dataset, solver, (0,), {"lpips": [0.1]})
     (row,) = text_rows(tables.missing(pd.DataFrame(rows), outputs=tmp_path))
     assert row[1] == "silence" and row[3] == "missing"
-    assert "ValueError: chunk_length must be 1 or more, got 0" in row[5]
+    assert "chunk_length must be a whole number of 1 or more, got 0" in row[5]
 
 
 def test_request_of_a_command_line_and_its_config(tmp_path):

@@ -112,7 +112,7 @@ def test_sharded_runs_equal_the_whole(copy_of_benchmark):
         ("ffhq_inpainting", {"mask": "circle"}, "unknown mask 'circle'"),
         ("ffhq_inpainting", {"mask": "half", "first": 20, "n_images": 10}, "has 24"),
         ("ffhq_inpainting", {"mask": "half", "prior": "nobody"}, "unknown prior 'nobody'"),
-        ("ffhq_inpainting", {"mask": "half", "noise_std": 0}, "noise_std must be positive"),
+        ("ffhq_inpainting", {"mask": "half", "noise_std": 0}, "noise_std must be a number above 0, got 0"),
         ("ffhq_super_resolution", {"factor": 5}, "divides the image size, got factor=5"),
     ],
 )

@@ -10,11 +10,13 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from helpers import ROOT, draw
-from test_invariance import SOLVERS, problem_of, suitable_problem
+from test_invariance import SOLVERS, suitable_problem
 from test_observations import CASES as TASKS
 from test_observations import observed
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmark_utils.checks.batches import problem_of
+from benchmark_utils.checks.meta import DECIDES_BY_VALUES, NOT_OURS
 from benchmark_utils.evaluate import objective_of
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.operators.nonlinear_blur import KernelWizard, NonlinearBlur
@@ -31,13 +33,6 @@ from solvers.mmps import Solver as MMPS
 
 N_STEPS = 6
 NO_GPU = not torch.cuda.is_available()
-
-# how many values reach the host must not grow with the number of steps; these decide by them what to do next
-DECIDES_BY_VALUES = {
-    "sitcom": "each image leaves the inner loop when its misfit is met, which saves network calls",
-    "resample": "the fit of a latent ends when every image is at its tolerance, which saves calls of the decoder",
-}
-NOT_OURS = {"deepinv_ddrm", "deepinv_diffpir", "deepinv_dps"}
 
 
 class HostReads(TorchDispatchMode):
@@ -242,7 +237,7 @@ def test_a_closed_form_refuses_what_is_for_networks(how):
     with pytest.raises(ValueError, match="this prior has none"):
         Prior("gaussian", **how).load()
     skipped, reason = Objective.get_instance(**how).skip(**Gaussian.get_instance().get_data())
-    assert skipped and "gaussian is a closed form" in reason
+    assert skipped and "gaussian has none" in reason
 
 
 def test_float32_is_what_a_closed_form_accepts_by_name():

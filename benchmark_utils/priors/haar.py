@@ -1,0 +1,230 @@
+"""Images with independent heavy-tailed Haar coefficients: exact denoisers, and exact posteriors that are not Gaussian.
+
+``x = W^T (m + s * c)`` with W the orthonormal Haar transform (Mallat 1989, https://doi.org/10.1109/34.192463; by
+``ptwt``) of an orthonormal colour basis, c independent Laplace or Student coefficients of scale 1 and s a scale for
+each band, fitted by ``scripts/train/faces64_haar.py``. The coarsest blocks are half an image wide, so that its right
+half cuts no wavelet. Both laws are Gaussian scale mixtures (Andrews & Mallows 1974), ``c = sqrt(w) g`` with ``g`` a
+standard normal and ``u = log w`` of a smooth density: the trapezoidal rule in u converges exponentially, and turns the
+law of a coefficient given its measurement into a finite mixture of Gaussians.
+"""
+
+import importlib
+import math
+
+import torch
+
+from benchmark_utils.files.weights import Asset, read_safetensors
+from benchmark_utils.operators.separable import orthonormal_dct
+from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
+from benchmark_utils.schedule import NoiseSchedule
+
+# nodes of u, from, to and step: sums are integrals to 1e-6 of the mean, for coefficients of up to 60 scales (Laplace)
+NODES = {"laplace": (-16.0, 5.5, 0.125), "student": (-3.5, 20.0, 0.5)}
+DEGREES = 3  # of Student's law: a finite variance, and no fourth moment
+
+
+class Haar:
+    """The transform of images (C, H, W): ``coefficients`` (n, C, H, W) -> (n, C, H W) and ``image``, its inverse.
+
+    The coarsest averages come first, then for each scale, coarse to fine, its three details. ``bands`` (H W,) numbers
+    them. Raises ValueError unless H = W is a power of 2 above 1.
+    """
+
+    def __init__(self, shape):
+        channels, size, width = shape
+        self.levels = size.bit_length() - 2 if size > 2 else 1
+        if size != width or size < 2 or size & (size - 1):
+            raise ValueError(f"the Haar basis is for square images whose side is a power of 2, got {shape}")
+        try:
+            self.wavelets = importlib.import_module("ptwt")
+        except ImportError as error:
+            raise ImportError("the Haar priors need ptwt: pip install ptwt") from error
+        self.shape, coarsest = shape, size >> self.levels
+        self.sides = [coarsest, *(coarsest << k for k in range(self.levels) for _ in range(3))]
+        self.bands = torch.cat([torch.full((side**2,), number) for number, side in enumerate(self.sides)])
+        self.colours = orthonormal_dct(channels)
+
+    def coefficients(self, x):
+        x = torch.einsum("ij,njhw->nihw", self.colours.to(x), x)
+        averages, *details = self.wavelets.wavedec2(x, "haar", level=self.levels, mode="zero")
+        return torch.cat([part.flatten(2) for part in (averages, *(d for level in details for d in level))], 2)
+
+    def image(self, coefficients):
+        parts = coefficients.split([side**2 for side in self.sides], 2)
+        averages, *details = (p.unflatten(2, (side, side)) for p, side in zip(parts, self.sides, strict=True))
+        levels = [tuple(details[3 * k : 3 * k + 3]) for k in range(self.levels)]
+        return torch.einsum(
+            "ij,nihw->njhw", self.colours.to(averages), self.wavelets.waverec2((averages, *levels), "haar")
+        )
+
+    def gains(self, operator):
+        """``d`` (1, C, H W) if ``W A^T A W^T = diag(d)``, so that measured coefficients stay independent, else None."""
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.randn(2, *self.shape[:1], len(self.bands), generator=generator, dtype=torch.float64)
+        probe[0] = 1
+        try:
+            squared = self.coefficients(operator.A_adjoint(operator.A(self.image(probe))))
+        except (RuntimeError, ValueError, IndexError):  # an operator on signals of another shape, or masks of more rows
+            return None
+        d = squared[:1]
+        return d.clamp(min=0) if torch.allclose(squared[1:], d * probe[1:], atol=1e-8) else None
+
+
+class HaarPrior(LoadedPrior):
+    """Independent coefficients in float64.
+
+    Parameters
+    ----------
+    law : ``laplace`` or ``student``, of DEGREES degrees of freedom
+    scales : (C, bands); location : (C, coefficients of the coarsest averages), the means of these.
+    """
+
+    dtype = torch.float64
+
+    def __init__(self, law, scales, location, shape, device="cpu"):
+        self.device = torch.device(device)
+        self.event_shape = self.signal_shape = tuple(shape)
+        self.schedule = NoiseSchedule.linear()
+        self.law, self.transform = law, Haar(shape)
+        to = {"dtype": self.dtype, "device": self.device}
+        self.transform.colours = self.transform.colours.to(self.device)
+        self.scales = scales.to(**to)[:, self.transform.bands.to(self.device)]  # (C, H W)
+        rest = self.scales.shape[1] - location.shape[1]
+        self.location = torch.nn.functional.pad(location.to(**to), (0, rest))
+        # numbers, not tensors: a loop over them moves nothing to the device
+        self.mixture = [(math.exp(u), weight) for u, weight in mixing_law(law)]
+
+    def denoise_sigma(self, x, sigma):
+        """``E[x_0 | x_0 + sigma eps = x]``, coefficient by coefficient."""
+        sigma = rows_of_level(sigma, x).view(-1, 1, 1)
+        z = self.transform.coefficients(x) - self.location
+        shrink = laplace_mean if self.law == "laplace" else self.mixture_mean
+        return self.transform.image(self.location + shrink(z, self.scales, sigma))
+
+    def mixture_mean(self, z, scale, sigma):
+        """``E[c | c + sigma g = z]`` of coefficients of this scale by quadrature, error below 1e-6 scales."""
+        numerator = denominator = 0.0
+        widest = scale.square() * self.mixture[-1][0] + sigma.square()
+        for w, weight in self.mixture:
+            variance = scale.square() * w
+            total = variance + sigma.square()
+            # relative to the widest node, whose exponent is the largest
+            density = weight * total.rsqrt() * (z.square() * (1 / widest - 1 / total) / 2).exp()
+            numerator, denominator = numerator + density * (variance / total), denominator + density
+        return numerator / denominator * z
+
+    def sample(self, n, generator):
+        """``n`` draws of x_0, (n, C, H, W)."""
+        shape, options = (n, *self.scales.shape), {"dtype": self.dtype, "device": self.device, "generator": generator}
+        c = torch.randn(shape, **options)
+        if self.law == "laplace":
+            c = c * (-2 * torch.rand(shape, **options).clamp(min=1e-300).log()).sqrt()
+        else:
+            c = c * (DEGREES / sum(torch.randn(shape, **options).square() for _ in range(DEGREES))).sqrt()
+        return self.transform.image(self.location + self.scales * c)
+
+    def posterior(self, problem):
+        """The exact posterior where the operator keeps the coefficients apart; see :class:`HaarPosterior`."""
+        return HaarPosterior(self, problem)
+
+
+class HaarPosterior:
+    """``p(x | y)`` for ``W A^T A W^T = diag(d)`` and Gaussian noise: independent one-dimensional laws.
+
+    ``W A^T y / std^2 = d / std^2 c + noise`` is sufficient: with w, the coefficient is Gaussian, and the weights of the
+    nodes of w given y are sums of one dimension. Attributes: ``mean`` (n, C, H, W), ``trace_cov`` (n,).
+    """
+
+    def __init__(self, prior, problem):
+        gains = prior.transform.gains(problem.operator)
+        if gains is None or "gaussian" not in problem.capabilities:
+            raise ValueError(f"{problem.task} mixes Haar coefficients: the posterior is not known")
+        self.prior, self.precision = prior, gains / problem.noise.std**2
+        projected = prior.transform.coefficients(problem.operator.A_adjoint(problem.y.to(prior.dtype)))
+        self.pull = projected / problem.noise.std**2 - self.precision * prior.location
+        self.total, first, second = 0.0, 0.0, 0.0
+        for weight, variance in self.nodes(self.pull):
+            mean = variance * self.pull
+            self.total, first = self.total + weight, first + weight * mean
+            second = second + weight * (variance + mean.square())
+        mean, self.second = first / self.total, second / self.total
+        self.mean = prior.transform.image(mean + prior.location)
+        self.trace_cov = (self.second - mean.square()).flatten(1).sum(1)
+
+    def nodes(self, pull):
+        """Unnormalised weight and posterior variance of each node of w, (n, C, H W) each."""
+        widest = self._variance(self.prior.mixture[-1][0])
+        for w, weight in self.prior.mixture:
+            variance = self._variance(w)
+            shrink = variance / (self.prior.scales.square() * w)  # 1 / (1 + prior variance * precision)
+            yield weight * shrink.sqrt() * (pull.square() * (variance - widest) / 2).exp(), variance
+
+    def _variance(self, w):
+        return 1 / (1 / (self.prior.scales.square() * w) + self.precision)
+
+    def sample(self, rng):
+        """Exact draws (n', C, H, W), one per row of ``rng``, which has n' / n rows per row of the problem."""
+        repeats = len(rng.images) // len(self.pull)
+        pull = self.pull.repeat_interleave(repeats, 0)
+        threshold = self.total.repeat_interleave(repeats, 0) * rng.rand(*pull.shape[1:])
+        chosen, reached = torch.zeros_like(pull), torch.zeros_like(pull)
+        for weight, variance in self.nodes(pull):
+            reached = reached + weight
+            chosen = torch.where((chosen == 0) & (reached > threshold), variance.expand_as(pull), chosen)
+        # where rounding lets no node reach the threshold, the last one
+        variance = torch.where(chosen == 0, self._variance(self.prior.mixture[-1][0]).expand_as(pull), chosen)
+        c = variance * pull + variance.sqrt() * rng.randn(*pull.shape[1:])
+        return self.prior.transform.image(self.prior.location + c)
+
+
+def laplace_mean(z, scale, sigma):
+    """``E[c | c + sigma g = z]`` for c of density ``exp(-|c| / scale) / (2 scale)``.
+
+    ``z - sigma^2 / scale (e_+ - e_-) / (e_+ + e_-)`` with ``e_+- = erfcx((sigma / scale -+ z / sigma) / sqrt(2))``.
+    """
+    slope, position = sigma / scale, z / sigma
+    # beyond -25 the ratio is 1 to rounding, and erfcx would overflow
+    plus, minus = (torch.special.erfcx(((slope - sign * position) / 2**0.5).clamp(min=-25)) for sign in (1, -1))
+    return z - sigma * slope * ((plus - minus) / (plus + minus))
+
+
+def mixing_law(law):
+    """Nodes u = log w and their weights, which sum to 1: w exponential of mean 2 (Laplace), or inverse gamma."""
+    low, high, step = NODES[law]
+    nodes = [low + step * k for k in range(round((high - low) / step) + 1)]
+    if law == "laplace":
+        weights = [math.exp(u - math.exp(u) / 2) for u in nodes]
+    else:
+        weights = [math.exp(-DEGREES / 2 * (u + math.exp(-u))) for u in nodes]
+    return [(u, weight / sum(weights)) for u, weight in zip(nodes, weights, strict=True)]
+
+
+def haar(law):
+    weights, shape = Asset("faces64/faces64_haar.safetensors"), (3, 64, 64)
+
+    def load(device):
+        tensors = read_safetensors(weights.find())
+        return HaarPrior(law, tensors[law].double(), tensors["location"].double(), shape, device)
+
+    return PriorSpec(
+        family="ffhq",
+        signal_shape=shape,
+        load=load,
+        closed_form=True,
+        weights=weights,
+        signal_range=1.0 if law == "laplace" else 10.0,  # one draw in 200 of Student's law has a value beyond 10
+        has_posterior=lambda operator: Haar(shape).gains(operator) is not None,
+    )
+
+
+def haar_laplace():
+    """64-px images with Laplace coefficients."""
+    return haar("laplace")
+
+
+def haar_student():
+    """64-px images with Student coefficients."""
+    return haar("student")
+
+
+PRIORS = {"haar_laplace": haar_laplace, "haar_student": haar_student}

@@ -1,0 +1,174 @@
+"""New rows among the shipped reference rows: the same images, y and seeds, paired differences, what changed since."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from benchopt.results import read_results
+
+from benchmark_utils.metrics import mean_and_ci
+from benchmark_utils.provenance import ROOT, code_digest
+from benchmark_utils.results import scores
+from benchmark_utils.results.tables import Cell, Table, define, heading, note_table
+from benchmark_utils.runs.cells import CELL
+
+SAME_DATA = {  # columns that must agree image by image, and what it means where they do not
+    "base_seed": "the seed of the run; give --seed",
+    "objective_file": "the image",
+    "objective_truth_digest": "the pixels of the image, or the signal",
+    "objective_y_digest": "the measurement y",
+}
+NOT_RECORDED = "not recorded"
+
+
+class Comparison(NamedTuple):
+    """Own rows and the reference rows of the same images; ``own``: names of the new solvers; ``warnings``: texts."""
+
+    rows: pd.DataFrame
+    own: frozenset[str]
+    warnings: list[str]
+
+
+def read_rows(path):
+    """The rows of a results file, or of every Parquet file of a folder; of a cell that several hold, the newest.
+
+    Raises ValueError, with the path, if there are none or if a file cannot be read.
+    """
+    paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not paths:
+        raise ValueError(f"{path} has no .parquet file: name a folder of results, or a results file")
+    frames = []
+    for file in paths:
+        try:
+            frames.append(read_results(file))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{file} cannot be read as results: {error}") from error
+    df = pd.concat(frames, ignore_index=True)
+    newest = df.groupby(CELL)["run_date"].transform("max")
+    return df[df["run_date"] == newest].reset_index(drop=True)
+
+
+def short_commit(row_commit):
+    """The first seven digits of a row's commit, with its ``-dirty``."""
+    found = re.match(r"([0-9a-f]{7})[0-9a-f]*(-dirty)?$", str(row_commit))
+    return f"{found[1]}{found[2] or ''}" if found else "unknown version"
+
+
+def compare(df, reference):
+    """The :class:`Comparison` of new rows with reference rows on the tasks, images and seeds of the new ones.
+
+    Reference rows of another image, measurement or seed are left out with a warning. Those of another commit than the
+    new rows stay, and their solvers are named ``solver @commit``; of the same cell and commit the new rows stay.
+    """
+    warnings, own_parts, reference_parts = [], [], []
+    for task in scores.tasks(df):
+        own = scores.rows_of(df, task)
+        if task not in scores.tasks(reference):
+            warnings.append(f"{task}: no reference rows. {_other_tasks(reference, task)}")
+            own_parts.append(own)
+            continue
+        own, others, found = _on_same_data(task, own, scores.rows_of(reference, task))
+        own_parts.append(own)
+        reference_parts.append(others)
+        warnings += [*found, *_changes_of_priors(task, own, others)]
+    own = pd.concat(own_parts)
+    others = pd.concat(reference_parts) if reference_parts else reference[:0]
+    warnings += _changes_of_solvers(others)
+    commits = own["objective_git_commit"].unique() if "objective_git_commit" in own else [NOT_RECORDED]
+    commit = others.get("objective_git_commit", pd.Series(NOT_RECORDED, others.index)).fillna(NOT_RECORDED)
+    same_version = (commit == commits[0]) & (len(commits) == 1) & ~commit.str.endswith("-dirty")
+    marked = others["solver_name"] + " @" + commit.map(short_commit)
+    repeated = others.set_index(CELL).index.isin(own.set_index(CELL).index)
+    others = others.assign(solver_name=others["solver_name"].where(same_version, marked))
+    rows = pd.concat([own, others[~(same_version.to_numpy() & repeated)]], ignore_index=True)
+    return Comparison(rows, frozenset(own["solver_name"]), warnings)
+
+
+def _other_tasks(reference, task):
+    """Which tasks of the same dataset the reference has, as a hint."""
+    dataset = re.split(r"[\[ ]", task)[0]
+    same = [other for other in scores.tasks(reference) if re.split(r"[\[ ]", other)[0] == dataset]
+    return f"They have: {'; '.join(same)}" if same else f"They have no task of {dataset}"
+
+
+def _on_same_data(task, own, others):
+    """(own rows, reference rows) of the images that both have, and warnings; see ``SAME_DATA``."""
+    unit = [*scores.unit_columns(own), "idx_rep"]
+    known = own.drop_duplicates(unit).set_index(unit)
+    shared = known.index.isin(others.set_index(unit).index)
+    warnings = []
+    if not shared.all():
+        names = ", ".join(known["objective_file"][~shared].astype(str))
+        warnings.append(f"{task}: without reference rows, so left out here: {names}")
+        own = own[own.set_index(unit).index.isin(known.index[shared])]
+    others = others[others.set_index(unit).index.isin(known.index)]
+    for column, meaning in SAME_DATA.items():
+        if not {column} <= set(own) & set(others) or others[column].isna().any():
+            warnings.append(f"{task}: {column.removeprefix('objective_')} is not in all rows, so not compared")
+            continue
+        here = known[column].reindex(others.set_index(unit).index).to_numpy()
+        differs = others[column].to_numpy() != here
+        if differs.any():
+            named = ", ".join(others["solver_name"][differs].unique())
+            warnings.append(f"{task}: data changed: {meaning} differs, so left out: {differs.sum()} rows of {named}")
+            others = others[~differs]
+    return own, others, warnings
+
+
+def _changes_of_priors(task, own, others):
+    """A warning where reference rows were drawn with other weights."""
+    if "objective_weights" not in own or "objective_weights" not in others:
+        return []
+    here = set(own["objective_weights"].dropna())
+    other = others[~others["objective_weights"].isin(here)]
+    named = ", ".join(other["solver_name"].unique())
+    return [f"{task}: the prior changed since: other weights in the reference rows of {named}"] if len(other) else []
+
+
+def _changes_of_solvers(others):
+    """A warning for the solvers whose file has other code, so another method or other presets, than their rows."""
+    if "objective_solver_code" not in others:
+        return []
+    changed = []
+    for solver, rows in others.groupby("solver_name", sort=False):
+        path = ROOT / "solvers" / f"{solver.split('[')[0]}.py"
+        recorded = set(rows["objective_solver_code"].dropna())
+        if path.is_file() and recorded - {code_digest(path)}:
+            changed.append(f"{solver} (rows of {', '.join(map(short_commit, rows['objective_git_commit'].unique()))})")
+    return [f"method or presets changed since the reference rows: {', '.join(changed)}"] if changed else []
+
+
+def differences(df, task, solver):
+    """The table of paired differences between a solver's scores and each other solver's, over the images of both."""
+    rows = scores.rows_of(df, task)
+    first, summary = scores.headline(rows), scores.scores(rows)
+    names = [name for name in scores.metrics_of(rows) if scores.metric(name).direction and name not in scores.COSTS]
+    names = [first, *(name for name in names if name != first and not name.endswith("_floor"))]
+    table = scores.per_image(rows, names)
+    if solver not in table.index.levels[0]:
+        return note_table(task, f"{solver} has no rows")
+    body = []
+    for number, other in enumerate((name for name in scores.ranking(summary, first) if name != solver), 1):
+        paired = table.loc[solver] - table.loc[other]
+        cells = [
+            _difference_cell(paired[f"objective_{name}"].dropna(), scores.metric(name).direction) for name in names
+        ]
+        n = int(paired[f"objective_{first}"].notna().sum())
+        body.append([Cell(str(number), number), Cell(scores.solver_label(rows, other)), *cells, Cell(str(n), n)])
+    if not body:
+        return note_table(task, f"no other solver has rows of the images of {solver}")
+    note = (
+        f"{solver} minus the solver of the row: mean ± 1.96 sd / √n (95 % confidence) of the differences over the n "
+        f"images that both have, on the same y and seed; bold: in favour of {solver}, the interval without 0"
+    )
+    columns = ["#", "against", *(f"Δ {heading(name)}" for name in names), "n"]
+    return Table(task, [note], define(names), columns, body, scores.origin_note(rows))
+
+
+def _difference_cell(values, direction):
+    if not len(values):
+        return Cell("–")
+    score = scores.Score(*mean_and_ci(values), len(values))
+    favourable = len(values) > 1 and direction * score.mean > np.nan_to_num(score.half_width)
+    return Cell(f"{'+' if score.mean > 0 else ''}{score}", score.mean, bool(favourable))

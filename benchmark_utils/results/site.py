@@ -1,0 +1,284 @@
+"""The static site of finished rows: overall ranking, a page per task and per method, exactness, how to add yours.
+
+It shows the tables, charts and pictures of the report, and loads nothing from elsewhere.
+"""
+
+import html
+import importlib
+import shutil
+from typing import NamedTuple
+
+from benchmark_utils.checks.paper import Paper, read_paper
+from benchmark_utils.files.paths import write_atomically
+from benchmark_utils.problem import CAPABILITIES
+from benchmark_utils.provenance import ROOT
+from benchmark_utils.results import beside, report, scores, tables
+from benchmark_utils.results.export import name_of
+from benchmark_utils.results.tables import MISSING, Cell, Table
+
+REPOSITORY = "https://github.com/benchopt/benchmark_diffusion_posterior"
+TITLE = "Posterior samplers with diffusion priors"
+PAGES = {
+    "index.html": "Ranking",
+    "tasks.html": "Tasks",
+    "methods.html": "Methods",
+    "exactness.html": "Exactness and calibration",
+    "add.html": "Add yours",
+}
+INTRODUCTION = (
+    "Given a pretrained diffusion prior and a measurement y = A(x) + noise, which training-free sampler draws from the "
+    "posterior best, and at what cost? Every method meets the same prior, measurements, seeds and metrics."
+)
+
+
+class Method(NamedTuple):
+    """What the site says of a solver's file; ``solver_class`` is None where ``solvers`` has no file of that name."""
+
+    name: str
+    solver_class: type | None
+    docstring: str
+    paper: Paper
+    variants: list[str]
+
+
+def read_methods(df):
+    """A :class:`Method` for every name of a solver in the rows, in alphabetical order."""
+    methods = []
+    for name in sorted({solver.split("[")[0] for solver in df["solver_name"]}):
+        variants = [solver for solver in df["solver_name"].unique() if solver.split("[")[0] == name]
+        rows = df[df["solver_name"] == variants[0]]
+        solver_class, docstring = None, ""
+        if (ROOT / "solvers" / f"{name}.py").is_file():
+            solver_class = importlib.import_module(f"solvers.{name}").Solver
+            docstring = solver_class.__doc__
+        elif "solver_description" in rows and rows["solver_description"].notna().any():
+            docstring = rows["solver_description"].dropna().iloc[0]
+        methods.append(Method(name, solver_class, docstring, read_paper(docstring), variants))
+    return methods
+
+
+def task_page(task):
+    return f"task_{name_of(task)}.html"
+
+
+def method_page(name):
+    return f"method_{name_of(name)}.html"
+
+
+def find_links(df, methods):
+    """``{text of a table's cell: page}`` for tasks, methods and solvers, also where these are marked as diverged."""
+    links = {task: task_page(task) for task in scores.tasks(df)}
+    for method in methods:
+        texts = [method.name, *method.variants, *(f"{name} (diverged)" for name in method.variants)]
+        links |= dict.fromkeys(texts, method_page(method.name))
+    return links
+
+
+def tasks_table(boards, df):
+    """Every task with its images and its best solver; ``boards`` is ``{task: leaderboard}``."""
+    body = []
+    for number, (task, board) in enumerate(boards.items(), 1):
+        rows = scores.rows_of(df, task)
+        n = max(scores.counts(scores.scores(rows)).values())
+        unit = rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
+        best = next((row for row in board.rows if row[0].text == "1"), None)
+        named = (best[1], Cell(f"{board.columns[2]} {best[2].text}")) if best else (Cell(MISSING), Cell(MISSING))
+        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {unit}"), Cell(str(len(board.rows)), 1), *named])
+    return Table("tasks", [], {}, ["#", "task", "of", "solvers", "best", "its score"], body)
+
+
+def methods_table(methods, boards):
+    """Every method with its paper, what it needs, and on how many tasks it has rows."""
+    body = []
+    for number, method in enumerate(methods, 1):
+        needs = sorted(method.solver_class.needs) if method.solver_class else []
+        n_tasks = sum(any(solver in method.variants for solver in solvers_of(board)) for board in boards.values())
+        paper = method.paper
+        cells = [Cell(method.name), Cell(paper.title or MISSING), Cell(paper.venue or MISSING)]
+        cells += [Cell(", ".join(needs) or MISSING), Cell(str(n_tasks), n_tasks)]
+        body.append([Cell(str(number), number), *cells])
+    return Table("methods", [], {}, ["#", "method", "paper", "venue", "needs", "tasks"], body)
+
+
+def solvers_of(board):
+    """Names of the solvers of a table, without the mark of those that diverged."""
+    return [row[1].text.removesuffix(" (diverged)") for row in board.rows]
+
+
+def laws_of_method(df, method):
+    """(what it is, table) of :func:`known_laws`, rows of one method only, tasks of equal columns and notes together."""
+    found = {}
+    for heading, task, table in known_laws(df):
+        rows = dict(zip(solvers_of(table), table.rows, strict=True))
+        own = [solver for solver in rows if solver in method.variants]
+        shown = [solver for solver in rows if solver in own or solver == tables.FLOOR] if own else []
+        body = [[Cell(task), *rows[solver][1:]] for solver in shown]
+        columns = ["task", *table.columns[1:]]
+        joined = Table(heading, table.notes, table.definitions, columns, [], table.origin)
+        found.setdefault((heading, *columns, *table.notes, table.origin), joined).rows.extend(body)
+    return [(heading, table) for (heading, *_), table in found.items() if table.rows]
+
+
+def ranks_table(df, method, boards):
+    """Rank, headline score, cost and settings of a method on every task that it ran."""
+    body = []
+    for task, board in boards.items():
+        rows = scores.rows_of(df, task)
+        competitors = scores.ranked(rows)
+        for row, solver in zip(board.rows, solvers_of(board), strict=True):
+            if solver not in method.variants:
+                continue
+            rank = Cell("not ranked")
+            if solver in competitors:
+                rank = Cell(f"{row[0].text} of {len(competitors)}", row[0].value)
+            costs = {name: cell for name, cell in zip(board.columns, row, strict=True)}
+            named = [scores.metric(name).label for name in scores.COSTS[:3]]
+            settings = rows[rows["solver_name"] == solver].get("objective_settings")
+            known = [] if settings is None else settings.dropna().unique()
+            score = Cell(f"{board.columns[2]} {row[2].text}")
+            cells = [Cell(task), row[1], rank, score, *(costs.get(label, Cell(MISSING)) for label in named)]
+            body.append([*cells, Cell(" or ".join(known) or MISSING)])
+    columns = [
+        "task",
+        "solver",
+        "rank",
+        "headline",
+        *(scores.metric(name).label for name in scores.COSTS[:3]),
+        "settings",
+    ]
+    definitions = tables.define(scores.COSTS[:3]) | {"settings": "the value of every parameter in these rows"}
+    return Table("ranks", [], definitions, columns, body)
+
+
+def presets_table(solver_class):
+    """The published settings of a solver's file, by family of the prior and task."""
+    names = list(solver_class.parameters)
+    body = [
+        [Cell(family), Cell(task), *(Cell(str(preset[name]) if name in preset else "") for name in names)]
+        for (family, task), preset in solver_class.PRESETS.items()
+    ]
+    note = "* is any; a parameter takes the first value found for (family, task), (family, *), (*, task), (*, *)"
+    return Table("presets", [note], {}, ["family of the prior, or preset", "task, or family", *names], body)
+
+
+def method_parts(df, method, boards, links):
+    """Everything about one method."""
+    paper = method.paper
+    named = ", ".join(html.escape(text) for text in (paper.authors, paper.venue) if text)
+    yield f"<p>{named}</p>" if named else ""
+    addresses = {"paper": paper.url}
+    if method.solver_class:
+        addresses["code"] = f"{REPOSITORY}/blob/main/solvers/{method.name}.py"
+    shown = (f'<a href="{html.escape(url)}">{name}</a>' for name, url in addresses.items() if url)
+    yield f'<p class="links">{"".join(shown)}</p>'
+    if method.solver_class:
+        needs = sorted(method.solver_class.needs)
+        items = "".join(f"<li><b>{name}</b>: {html.escape(CAPABILITIES[name])}</li>" for name in needs)
+        yield f"<h3>What it needs</h3>{f'<ul>{items}</ul>' if needs else '<p>Nothing of the task.</p>'}"
+    yield f"<h3>Rank and cost on each task</h3>{report.table_html(ranks_table(df, method, boards), links)}"
+    for heading, table in laws_of_method(df, method):
+        yield f"<h3>{heading}</h3>{report.table_html(table, links)}"
+    if method.solver_class and method.solver_class.PRESETS:
+        yield f"<h3>Published settings</h3>{report.table_html(presets_table(method.solver_class))}"
+    yield f"<h3>Method and departures</h3><pre>{html.escape(clean(method.docstring))}</pre>"
+
+
+def clean(docstring):
+    """A docstring without its indentation."""
+    first, _, rest = docstring.strip().partition("\n")
+    return "\n".join([first, *(line.removeprefix("    ") for line in rest.splitlines())])
+
+
+def known_laws(df):
+    """(what it is, task, table) of each task with a closed form, then of each with several samples per image."""
+    views = {
+        "Exactness": (tables.exactness_tasks(df), tables.NO_CLOSED_FORM, tables.exactness),
+        "Several samples, calibration": (tables.samples_tasks(df), tables.ONE_SAMPLE, tables.samples),
+    }
+    for heading, (found, placeholder, table) in views.items():
+        for task in found:
+            if task != placeholder:
+                yield heading, task, table(df, task)
+
+
+def add_parts():
+    """How a method gets into the tables."""
+    template = (ROOT / "examples" / "template_solver.py").read_text(encoding="utf-8")
+    commands = (
+        f"git clone {REPOSITORY} && cd benchmark_diffusion_posterior\nmake .venv && . .venv/bin/activate\n"
+        "cp examples/template_solver.py my_sampler.py    # write your method into it\n"
+        "python -m benchmark_utils check my_sampler.py\n"
+        'benchopt run . -s my_sampler.py -d "ffhq_inpainting[mask=half,n_images=8]" --output mine --no-plot\n'
+        "python -m benchmark_utils report outputs/mine.parquet --beside results/"
+    )
+    yield (
+        "<p>A method is one file. <code>check</code> says what passes: docstring, length, presets, the same result in "
+        "every batch, no wait for a GPU, and the distance to posteriors that are known. <code>report --beside</code> "
+        "shows it among the methods of this site on the same images, measurements and seeds, with paired differences."
+        f"</p><pre>{html.escape(commands)}</pre><p>A pull request that adds the file to <code>solvers/</code> is run "
+        "on the closed forms and on two faces, and its table is posted there. More: "
+        f'<a href="{REPOSITORY}/blob/main/docs/add_a_sampler.md">Add a sampler</a>, '
+        f'<a href="{REPOSITORY}/blob/main/CONTRIBUTING.md">Contribute</a>.</p>'
+        f"<h3>The template, complete</h3><pre>{html.escape(template)}</pre>"
+    )
+
+
+def build_pages(df):
+    """``{file name: text}`` of the whole site."""
+    methods = read_methods(df)
+    links = find_links(df, methods)
+    boards = {task: tables.leaderboard(df, task) for task in scores.tasks(df)}
+    facts = "; ".join(f"{name}: {value}" for name, value in scores.facts(df).items())
+
+    def page(name, title, sections, introduction=""):
+        line = "".join(
+            f'<a href="{other}"{" aria-current=page" if other == name else ""}>{text}</a>'
+            for other, text in PAGES.items()
+        )
+        return report.page_html(title, introduction, sections, f'<span class="links">{line}</span>')
+
+    ranking = {f"ranking{i}": found for i, found in enumerate(report.overall_parts(df, links).items())}
+    laws = {}
+    for heading, task, table in known_laws(df):
+        part = f"<h3>{heading}</h3>{report.table_html(table, links)}"
+        laws.setdefault(task, []).append(part)
+    laws = laws or {"no known law": ["<p>No task of these rows has a closed form or several samples per image.</p>"]}
+    introduction = f'<p>{INTRODUCTION}</p><p class="note">{html.escape(facts)}. Click a heading to sort.</p>'
+    absent = sorted({path.stem for path in (ROOT / "solvers").glob("*.py")} - {method.name for method in methods})
+    without = f'<p class="note">without rows here: {", ".join(absent)}</p>' if absent else ""
+    tasks_html = report.table_html(tasks_table(boards, df), links)
+    methods_html = report.table_html(methods_table(methods, boards), links) + without
+    pages = {
+        "index.html": page("index.html", TITLE, ranking, introduction),
+        "tasks.html": page("tasks.html", "Tasks", {"tasks": ("All tasks", [tasks_html])}),
+        "methods.html": page("methods.html", "Methods", {"methods": ("All methods", [methods_html])}),
+        "exactness.html": page(
+            "exactness.html", PAGES["exactness.html"], {f"task{i}": found for i, found in enumerate(laws.items())}
+        ),
+        "add.html": page("add.html", "Add yours", {"add": ("A method is one file", add_parts())}),
+    }
+    for task in boards:
+        parts = report.task_parts(df, task, links=links)
+        pages[task_page(task)] = page(task_page(task), task, {"task": ("Scores and costs", parts)})
+    for method in methods:
+        parts = method_parts(df, method, boards, links)
+        name = method_page(method.name)
+        pages[name] = page(name, method.name, {"method": (method.paper.title or method.name, parts)})
+    return pages
+
+
+def write_site(folder, output):
+    """Write the site of all rows of a folder, or of a results file, to the folder ``output``, and print its address.
+
+    Pages of an earlier site there are removed. Raises ValueError if there are no rows, or if ``output`` holds
+    something that is no page of a site.
+    """
+    df = beside.read_rows(folder)
+    foreign = sorted(path.name for path in output.glob("*") if path.suffix != ".html") if output.exists() else []
+    if foreign:
+        raise ValueError(f"{output} holds {', '.join(foreign[:3])}, which is no page of a site: name another folder")
+    pages = build_pages(df)
+    shutil.rmtree(output, ignore_errors=True)
+    for name, text in pages.items():
+        write_atomically(output / name, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+    print((output / "index.html").resolve())

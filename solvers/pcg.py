@@ -1,0 +1,39 @@
+from benchmark_utils.guidance import choose_weight, guide, guided_levels
+from benchmark_utils.sampler import PosteriorSampler
+
+DEFAULTS = {"weight": "problem", "n_steps": 64, "n_langevin": 16, "step_size": 0.1, "predictor": "guided"}
+
+
+class Solver(PosteriorSampler):
+    """PCG: "Classifier-Free Guidance is a Predictor-Corrector", Bradley and Nakkiran, 2024,
+    https://arxiv.org/abs/2408.09000
+
+    At each noise level an Euler step of the ODE, the predictor, then ``n_langevin`` Langevin steps, the corrector, on
+      q_sigma(x) ∝ p_sigma(x | label)^w p_sigma(x)^(1 - w),     grad log q_sigma = (D_w(x) - x) / sigma^2
+    which is no noised version of any law, but at sigma = 0 the law that guidance aims at. With enough corrector steps
+    the draws follow it down.
+
+    ``predictor="guided"`` steps with D_w, "conditional" with D_c. A Langevin step has size
+    ``step_size`` sigma^2, on EDM's grid.
+    """
+
+    name = "pcg"
+    parameters = {name: [None] for name in DEFAULTS}
+    test_config = {"n_steps": 3, "n_langevin": 2}
+    needs = {"labelled"}
+    choices = {"weight": ("problem", float), "predictor": ("guided", "conditional")}
+    steps_are_levels = False
+    PRESETS = {("*", "*"): DEFAULTS}  # chosen here
+
+    def sample(self, problem, prior, rng):
+        denoise = guide(prior, problem.label, choose_weight(self.weight, problem))
+        predict = denoise if self.predictor == "guided" else guide(prior, problem.label, 1)
+        levels = guided_levels(prior.schedule, self.n_steps)
+        x = levels[0] * rng.randn(*prior.event_shape)
+        for sigma, lower in self.steps(levels):
+            x_hat = predict(x, sigma)
+            x = x_hat + lower / sigma * (x - x_hat)
+            for _ in range(self.n_langevin if lower > 0 else 0):
+                drift = denoise(x, lower) - x
+                x = x + self.step_size * drift + (2 * self.step_size) ** 0.5 * lower * rng.randn_like(x)
+        return x

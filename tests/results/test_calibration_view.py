@@ -1,0 +1,94 @@
+"""The calibration view: exact draws stay in their null bands, wrong spreads do not; curves, table, charts, page."""
+
+import base64
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_calibration import Halved, Mean
+
+from benchmark_utils.evaluate import evaluate
+from benchmark_utils.results import calibration, report, tables
+from plots.calibration import Plot
+from solvers.exact_posterior import Solver as ExactPosterior
+
+TASK = "gaussian[n_problems=500]"
+
+
+def result_rows(Solver, dataset=TASK, **options):
+    """Rows with the columns that benchopt adds."""
+    rows = evaluate(Solver, dataset, n_samples=16, **options).add_prefix("objective_")
+    names = {"solver_name": Solver.name, "dataset_name": dataset, "objective_name": "Posterior sampling", "idx_rep": 0}
+    return rows.assign(**names)
+
+
+@pytest.fixture(scope="module")
+def df():
+    """500 truths in three dimensions, 16 draws each, of a right solver and of two wrong ones."""
+    return pd.concat([result_rows(Solver) for Solver in (ExactPosterior, Halved, Mean)], ignore_index=True)
+
+
+def test_exact_draws_stay_in_their_null_bands_and_wrong_spreads_leave_all_of_them(df):
+    """Familywise 1 %: coverage, rank histogram and random regions of one solver together."""
+    found = {solver: [c.excess for c in curves.values()] for solver, curves in calibration.curves(df).items()}
+    assert max(found["exact_posterior"]) < 1
+    assert min(found["halved"]) > 3 and min(found["mean"]) > 10
+
+
+def test_bands_have_their_probability():
+    """Of 300 sets of 25 truths whose ranks are drawn from the null, 1 % leave a band: 3, at most 9."""
+    random, n_outside = np.random.default_rng(1), 0
+    for _ in range(300):
+        n, n_draws = 25, 8
+        # five entries of a truth, not independent: the ranks of a truth share a shift
+        ranks = (random.integers(9, size=(n, 1)) + random.integers(3, size=(n, 5))) % 9
+        histograms = np.stack([np.bincount(r, minlength=9) / 5 for r in ranks])
+        null = (random.integers(9, size=(n, 60, 1)) + random.integers(3, size=(n, 60, 5))) % 9
+        null = [np.concatenate([np.bincount(r, minlength=9) / 5 for r in of_truth]) for of_truth in null]
+        cells = {"solver_name": "s", "idx_rep": 0, "objective_image": range(n), "objective_n_draws": n_draws}
+        cells |= {"objective_rank_histogram": list(histograms), "objective_rank_null": null}
+        cells |= {"objective_tarp": random.integers(n_draws, size=n) / (n_draws - 1)}
+        (curves,) = calibration.curves(pd.DataFrame(cells)).values()
+        n_outside += max(curve.excess for curve in curves.values()) > 1
+    assert n_outside <= 9
+
+
+def test_paired_differences_to_exact_draws_catch_wrong_spreads(df):
+    for score in ("crps", "energy_score"):
+        exact, *wrong = (calibration.paired_difference(df, s, score) for s in ("exact_posterior", "halved", "mean"))
+        assert abs(exact.mean) < 1.5 * exact.half_width
+        assert all(difference.mean > 2 * difference.half_width for difference in wrong)
+
+
+def test_table_charts_and_page_show_the_curves(df):
+    (task,) = calibration.calibration_tasks(df)
+    table = calibration.calibration_table(df, task)
+    assert [row[1].text for row in table.rows][:2] == ["nominal", "exact_posterior"]
+    inside = {row[1].text: [cell.best for cell in row[5:8]] for row in table.rows[1:]}
+    assert inside == {"exact_posterior": [True] * 3, "halved": [False] * 3, "mean": [False] * 3}
+    plot = Plot()
+    plot.get_style = lambda label: {"color": (0, 0, 0, 1), "marker": 0}
+    for name in calibration.CURVES:
+        labels = [trace["label"] for trace in plot.plot(df, task, name)]
+        assert labels == ["exact_posterior", "halved", "mean", *[calibration.BAND_LABEL] * 2]
+        chart = base64.b64decode(report.calibration_chart(df, task, name).split(",")[1].split('"')[0])
+        assert b"halved" in chart and b"band of exact draws" in chart
+    exactness = tables.exactness(df, task)
+    shown = dict(zip(exactness.columns, exactness.rows[0], strict=True))
+    assert shown["coverage 80 %"].value == pytest.approx(13 / 17) and shown["CRPS ↓"].value > 0
+
+
+def test_a_truth_counts_once_and_without_a_posterior_only_random_regions_have_a_band(df):
+    exact = df[df["solver_name"] == "exact_posterior"]
+    twice = pd.concat([exact, exact.assign(idx_rep=1), exact[:100]], ignore_index=True)
+    (once,), (again,) = (calibration.curves(frame).values() for frame in (exact, twice))
+    for name in calibration.CURVES:
+        np.testing.assert_array_equal(once[name].found, again[name].found)
+    (curves,) = calibration.curves(exact.drop(columns="objective_rank_null")).values()
+    assert [np.isnan(curve.excess) for curve in curves.values()] == [True, True, False]
+    lacking = exact.drop(columns=["objective_rank_histogram"])
+    assert calibration.calibration_tasks(lacking) == [calibration.ONE_DRAW]
+    assert "n_samples" in calibration.calibration_table(lacking, calibration.ONE_DRAW).rows[0][0].text
+    plot = Plot()
+    plot.get_style = lambda label: {"color": (0, 0, 0, 1), "marker": 0}
+    assert plot.plot(lacking, calibration.ONE_DRAW, "random regions")[0]["label"] == calibration.REMEDY

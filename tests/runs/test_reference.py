@@ -1,0 +1,69 @@
+"""Reference rows: a run that also writes its rows, without pictures, with what they came from."""
+
+import pandas as pd
+import pytest
+import yaml
+from benchopt.results import read_results, save_results
+from helpers import ROOT, accounted_run, commit_all
+from test_plots import HALF, cell, some_pictures
+
+from benchmark_utils.__main__ import main
+from benchmark_utils.results.beside import SAME_DATA
+from benchmark_utils.runs import cells, reference
+
+
+def test_a_run_writes_its_rows_with_their_origin(copy_of_benchmark):
+    commit = commit_all(copy_of_benchmark)
+    arguments = [
+        "-s",
+        "exact_posterior",
+        "-s",
+        "ddrm[n_steps=5]",
+        "-d",
+        "gaussian[n_problems=2]",
+        "-o",
+        "*[n_samples=5]",
+    ]
+    arguments += ["--no-plot", "--output", "tiny", "--rows", "results"]
+    code, output = accounted_run(copy_of_benchmark, *arguments)
+    assert code == 0, output
+    assert f"4 rows of {commit} in results/tiny.parquet" in output
+    rows = read_results(copy_of_benchmark / "results" / "tiny.parquet")
+    assert set(rows["objective_git_commit"]) == {commit} and "final_results" not in rows
+    assert {*SAME_DATA, "objective_weights", "objective_solver_code", "run_date"} <= set(rows)
+    settings = rows.groupby("solver_name")["objective_settings"].first()
+    assert settings["ddrm[n_steps=5]"].startswith("n_steps=5, ") and settings["exact_posterior"] == "no parameters"
+    assert rows.groupby("objective_image")["objective_y_digest"].nunique().tolist() == [1, 1]
+    assert rows["objective_y_digest"].nunique() == rows["objective_truth_digest"].nunique() == 2
+
+
+def test_pictures_are_left_out_and_an_older_file_is_replaced(tmp_path):
+    rows = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]}, stored=some_pictures()))
+    rows["objective_git_commit"] = "a" * 40
+    path = save_results(rows, tmp_path / "run.parquet")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "run.parquet").write_bytes(b"older")
+    target = reference.write_rows(path, tmp_path / "results")
+    assert "final_results" not in read_results(target) and len(read_results(target)) == 2
+    save_results(rows.assign(objective_git_commit=["a" * 40, f"{'a' * 40}-dirty"]), path, uniquify=False)
+    with pytest.raises(ValueError, match="run.parquet has rows of a{40}-dirty: compute these again"):
+        reference.write_rows(path, tmp_path / "results")
+
+
+@pytest.mark.parametrize("commit", [f"{'a' * 40}-dirty", "unknown: not a git checkout"])
+def test_rows_of_a_changed_checkout_are_refused_before_the_run(commit, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(reference, "git_commit", lambda: commit)
+    with pytest.raises(SystemExit):
+        main(["run", "-s", "dps", "-d", "gaussian", "--output", "never", "--rows", "results"])
+    assert f"this one is {commit}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("reference_*.yml")), ids=lambda path: path.stem)
+def test_reference_configs_name_what_there_is(path):
+    config = yaml.safe_load(path.read_text())
+    assert config["output"] == path.stem and f"--config configs/{path.name} " in path.read_text()
+    requested = [(str(dataset), str(solver)) for dataset, _, solver, *_ in cells.requested_cells(config)]
+    solvers = {path.stem for path in (ROOT / "solvers").glob("*.py")}
+    assert {solver.partition("[")[0] for _, solver in requested} >= solvers - {"demucs"}
+    assert len(requested) == len(set(requested))
