@@ -27,7 +27,7 @@ class Dataset(BaseDataset):
     parameters = {
         "task": ["lead"],
         "leads": [None],
-        "prior": ["ecg_stationary"],
+        "prior": ["ecg"],
         "records": ["shipped"],
         "first": [0],
         "n_records": [20],

@@ -66,6 +66,7 @@ class Solver(PosteriorSampler):
         ("mixture", "*"): {"inner": "exact", "tau": "noise"},
         **{("mixture", task): {"inner": "mcmc"} | chain(50, 5e-3, 1.0, 0.0) for task in ("modulus", "clip")},  # ours
         ("gaussian", "*"): {"inner": "exact", "tau": "noise"},
+        ("ecg", "*"): {"inner": "exact", "tau": "noise", "n_levels": 50},
     }
 
     def sample(self, problem, prior, rng):

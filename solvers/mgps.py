@@ -4,14 +4,8 @@ import torch
 
 from benchmark_utils.sampler import PosteriorSampler
 
-FFHQ = {
-    "n_steps": 300,
-    "alpha": (0.5, 0.5),
-    "learning_rate": 0.03,
-    "gradient_steps": (20, 20, 2, 2),
-    "stretches": (5, 10, 20),
-    "warm_start": 0.7,
-}
+FFHQ = {"n_steps": 300, "alpha": (0.5, 0.5), "learning_rate": 0.03, "gradient_steps": (20, 20, 2, 2)}
+FFHQ |= {"stretches": (5, 10, 20), "warm_start": 0.7}
 
 
 class Solver(PosteriorSampler):

@@ -24,6 +24,7 @@ class Solver(PosteriorSampler):
     PRESETS = {
         # paper, section 5; regularisation of the released code
         ("*", "*"): {"n_steps": 20, "n_inner": 20, "learning_rate": 0.01, "regularisation": 0.0},
+        ("ecg", "*"): {"learning_rate": 0.02},  # values twice as large as images'
         ("mixture", "*"): {"learning_rate": 0.2},  # chosen here, out of 0.01, 0.05 and 0.2, for values up to 16
     }
 

@@ -35,6 +35,7 @@ EXCEPTIONS = DECIDES_BY_VALUES | {
     "demucs": "the network is another package's, which resamples on the CPU",
 }
 CELL_EXCEPTIONS = {
+    ("exact_posterior", "random_lead"): "which leads or entries a mask shows is read once",
     ("exact_posterior", "label"): "rejection: it asks which rows were accepted",
     ("pseudo_inverse", "motion_blur"): "deepinv's conjugate gradients, once, for an operator without an SVD",
 }

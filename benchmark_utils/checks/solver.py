@@ -25,7 +25,7 @@ from solvers.exact_posterior import Solver as ExactPosterior
 from solvers.prior_sample import Solver as PriorSample
 
 LONGEST_FILE = 110  # lines
-FAMILIES = ("ffhq", "imagenet", "ffhq_latent", "audio", "mixture", "gaussian")
+FAMILIES = ("ffhq", "imagenet", "ffhq_latent", "audio", "ecg", "mixture", "gaussian")
 TASKS = ("box", "random50", "sr4", "sr8", "gaussian_blur", "jpeg2", "hdr", "phase_retrieval", "unheard_of")
 CLOSED_FORMS = (("gaussian", {"n_problems": 4}), ("gaussian_latent", {"n_problems": 4}), ("gaussian_mixture", {}))
 READS_ONCE = {"mcgdiff": "it reads once, before its loop, at which levels the values of y are used"}

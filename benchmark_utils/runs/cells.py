@@ -16,7 +16,7 @@ from benchmark_utils.metrics import DIVERGED
 from benchmark_utils.provenance import ROOT
 
 # dataset parameters that only choose which images, tracks or random problems are run: not part of a task
-SHARD_PARAMETERS = r"(?:first|n_images|n_problems|seed)=[^,\]]*|tracks=\d[^,\]]*"
+SHARD_PARAMETERS = r"(?:first|n_images|n_records|n_problems|seed)=[^,\]]*|tracks=\d[^,\]]*"
 OBJECTIVE_OPTIONS = r"(?:batch_size|fid|keep)=[^,]*(?:,|$)"  # they change no sample
 CELL = ["dataset_name", "objective_name", "solver_name", "idx_rep"]
 OPTIONS = {"dataset": "dataset", "solver": "solver", "objective": "objective", "n_repetitions": "n-repetitions"}

@@ -166,6 +166,35 @@ def test_beats_are_around_their_r_peak():
         cut_window(records[0], 1001)
 
 
+def test_network_denoises_the_shipped_records():
+    """Below the errors of a run of nine minutes at each level, and from 0.2 below half of the stationary Gaussian's."""
+    _, records = read_shipped()
+    x = records[..., 244:756].float()
+    network, stationary = Prior("ecg").load(), Prior("ecg_stationary").load()
+    of_nine_minutes = [0.00034, 0.0015, 0.0041, 0.0107, 0.0344, 0.0725, 0.1311, 0.309]
+    for sigma, bound in zip([0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0], of_nine_minutes, strict=True):
+        noisy = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            error = (network.denoise_sigma(noisy, sigma) - x).square().mean().item()
+        assert error < bound, sigma
+        if sigma >= 0.2:
+            gaussian = (stationary.denoise_sigma(noisy.double(), sigma) - x).square().mean().item()
+            assert error < 0.5 * gaussian, sigma
+
+
+def test_network_takes_every_length_and_dtype_of_level():
+    """Shapes of other lengths, rows with levels of their own, and the identity at a level near 0."""
+    prior = Prior("ecg", (("length", 64),)).load()
+    x = torch.randn(3, 9, 64, generator=torch.Generator().manual_seed(0))
+    levels = torch.tensor([0.1, 1.0, 300.0], dtype=torch.float64)
+    with torch.no_grad():
+        rows = prior.denoise_sigma(x, levels)
+        for i, level in enumerate(levels.tolist()):
+            torch.testing.assert_close(rows[i], prior.denoise_sigma(x[i : i + 1], level)[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(prior.denoise_sigma(x, 1e-4), x, rtol=0, atol=1e-3)
+        assert rows.dtype == prior.dtype == torch.float32 and rows[2].std() < 1
+
+
 @pytest.mark.parametrize("name, length, divisor", [("ecg_stationary", 15, 2), ("ecg", 1008, 8), ("ecg", 12, 8)])
 def test_lengths_are_checked(name, length, divisor):
     with pytest.raises(ValueError, match=f"multiple of {divisor} from {divisor} to 1000, got {length}"):

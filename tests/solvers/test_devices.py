@@ -42,6 +42,7 @@ CELLS += on_prior(IMAGE_TASKS[:1], "haar_laplace") + [("gaussian_mixture_nonline
 CELLS += [("gaussian", {"n_problems": 2}), ("gaussian_mixture", {}), ("gaussian_latent", {"n_problems": 2})]
 CELLS += [("slakh2100", {"chunk_length": 8192, "chunks": 2})]
 CELLS += [("labelled_mixture", {"n_problems": 2}), ("digits", {"n_problems": 2})]
+CELLS += [("ptbxl", {"prior": prior, "n_records": 2, "task": "random_lead"}) for prior in ("ecg", "ecg_stationary")]
 SLOW_CELLS = on_prior([*IMAGE_TASKS[1:], REAL_JPEG], "faces64_mfa")
 SLOW_CELLS += on_prior([*IMAGE_TASKS[1::2], REAL_JPEG], "faces64_latent")
 
@@ -64,7 +65,7 @@ def test_solver_runs_on_meta_for_every_task_and_prior(name, monkeypatch):
     run_on_meta(name, SLOW_CELLS, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["faces64", "faces64_latent"])
+@pytest.mark.parametrize("name", ["faces64", "faces64_latent", "ecg"])
 def test_networks(name, monkeypatch):
     """The embedded networks at a level and at a noise level, differentiated, decoded and encoded."""
     monkeypatch.setattr(LoadedPrior, "autocast", lambda prior: nullcontext())  # meta has none
