@@ -24,14 +24,15 @@ What a solver gets, and returns
 problem : InverseProblem with one row per image; prior : the handle; n_samples; seed; batch_size.
 It returns ``samples`` (n_images, n_samples, *signal) on the CPU, ``nfe``, ``vjp``, ``seconds_per_image``,
 ``peak_memory_gb``, ``ess`` (one number per image, NaN for methods without particles) and ``provenance`` (commit,
-versions, device, weights: texts that each row carries). It never sees x_true.
+versions, device, weights, settings: texts that each row carries). It never sees x_true.
 A reference that needs x_true also returns ``oracle``, a function ``(samples, x_true) -> samples`` of tensors of one
 shape, which is applied here; its rows say so in the column ``oracle``, and the tables by it.
 
 What is scored
 --------------
 One row per image (per group); definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
-scores are means over the samples. ``diverged`` is above 0 where a sample left the range of the prior's signals.
+scores are means over the samples. ``y_digest`` and ``truth_digest`` tell whether two rows are of the same data.
+``diverged`` is above 0 where a sample left the range of the prior's signals.
 """
 
 import math
