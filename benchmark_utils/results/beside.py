@@ -13,8 +13,8 @@ from benchmark_utils.results import scores
 from benchmark_utils.results.tables import Cell, Table, define, heading, note_table
 from benchmark_utils.runs.cells import CELL
 
-SAME_DATA = {  # columns that must agree image by image, and what it means where they do not
-    "base_seed": "the seed of the run; give --seed",
+SAME_DATA = {  # columns that must agree image by image, and what they hold
+    "base_seed": "the seed (--seed)",
     "objective_file": "the image",
     "objective_truth_digest": "the pixels of the image, or the signal",
     "objective_y_digest": "the measurement y",
@@ -114,6 +114,14 @@ def _on_same_data(task, own, others):
             warnings.append(f"{task}: data changed: {meaning} differs, so left out: {differs.sum()} rows of {named}")
             others = others[~differs]
     return own, others, warnings
+
+
+def mixed_data(rows):
+    """Warnings where the rows of one task are not all of the same data and prior."""
+    unit = [*scores.unit_columns(rows), "idx_rep"]
+    columns = SAME_DATA | {"objective_weights": "the weights of the prior"}
+    found = [column for column in columns if column in rows and (rows.groupby(unit)[column].nunique() > 1).any()]
+    return [f"not the same for all solvers of this task: {columns[column]}" for column in found]
 
 
 def _changes_of_priors(task, own, others):

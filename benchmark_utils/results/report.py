@@ -206,6 +206,11 @@ def overall_parts(df, links=None):
     return {compared: [table_html(tables.overall(df, compared), links)] for compared in scores.comparisons(df)}
 
 
+def warnings_html(warnings):
+    """Texts that stand out above everything else."""
+    return "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
+
+
 def page_html(title, introduction, sections, links=""):
     """A page as text: ``sections`` is ``{id: (heading, parts)}``, the first one is shown, a menu shows the others.
 
@@ -239,7 +244,7 @@ def report(df, title, config=None, outputs=None, reference=None):
     introduction, own = f'<p class="note">{html.escape(facts)}. Click a heading to sort.</p>', frozenset()
     if reference is not None:
         df, own, warnings = beside.compare(df, reference)
-        introduction += "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
+        introduction += warnings_html(warnings)
     ran = {task: set(scores.rows_of(df, task)["solver_name"]) for task in scores.tasks(df)}
     # the first task is the landing view
     sections = {

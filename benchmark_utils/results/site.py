@@ -259,7 +259,8 @@ def build_pages(df):
     }
     for task in boards:
         parts = report.task_parts(df, task, links=links)
-        pages[task_page(task)] = page(task_page(task), task, {"task": ("Scores and costs", parts)})
+        warnings = report.warnings_html(beside.mixed_data(scores.rows_of(df, task)))
+        pages[task_page(task)] = page(task_page(task), task, {"task": ("Scores and costs", parts)}, warnings)
     for method in methods:
         parts = method_parts(df, method, boards, links)
         name = method_page(method.name)

@@ -68,7 +68,7 @@ def test_rows_of_the_same_commit_are_not_marked_and_a_repeated_cell_counts_once(
         ("objective_y_digest", "other", "the measurement y differs"),
         ("objective_truth_digest", "other", "the pixels of the image, or the signal differs"),
         ("objective_file", "other.png", "the image differs"),
-        ("base_seed", 7, "the seed of the run; give --seed differs"),
+        ("base_seed", 7, "the seed (--seed) differs"),
     ],
 )
 def test_rows_of_other_data_are_left_out(column, value, meaning):
