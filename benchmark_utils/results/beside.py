@@ -96,13 +96,8 @@ def _on_same_data(task, own, others):
     """(own rows, reference rows) of the images that both have, and warnings; see ``SAME_DATA``."""
     unit = [*scores.unit_columns(own), "idx_rep"]
     known = own.drop_duplicates(unit).set_index(unit)
-    shared = known.index.isin(others.set_index(unit).index)
-    warnings = []
-    if not shared.all():
-        names = ", ".join(known["objective_file"][~shared].astype(str))
-        warnings.append(f"{task}: without reference rows, so left out here: {names}")
-        own = own[own.set_index(unit).index.isin(known.index[shared])]
     others = others[others.set_index(unit).index.isin(known.index)]
+    warnings = []
     for column, meaning in SAME_DATA.items():
         if not {column} <= set(own) & set(others) or others[column].isna().any():
             warnings.append(f"{task}: {column.removeprefix('objective_')} is not in all rows, so not compared")
@@ -113,6 +108,13 @@ def _on_same_data(task, own, others):
             named = ", ".join(others["solver_name"][differs].unique())
             warnings.append(f"{task}: data changed: {meaning} differs, so left out: {differs.sum()} rows of {named}")
             others = others[~differs]
+    shared = known.index.isin(others.set_index(unit).index)
+    if not shared.any():
+        warnings.append(f"{task}: no reference rows of the same data, so shown alone")
+    elif not shared.all():
+        names = ", ".join(known["objective_file"][~shared].astype(str))
+        warnings.append(f"{task}: without reference rows of the same data, so left out here: {names}")
+        own = own[own.set_index(unit).index.isin(known.index[shared])]
     return own, others, warnings
 
 

@@ -14,7 +14,7 @@ from benchmark_utils.results import beside, charts, paper, pictures, scores, tab
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.5rem; }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
 h2 { margin-top: 1.5rem; overflow-wrap: anywhere; font-size: 1.25rem; }
 nav { position: sticky; top: 0; background: #fff; padding: .6rem 0; border-bottom: 1px solid #ccc; z-index: 1; }
 select { font: inherit; max-width: 100%; padding: .2rem; }

@@ -83,15 +83,8 @@ def tasks_table(boards, df):
         unit = rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
         best = next((row for row in board.rows if row[0].text == "1"), None)
         named = (best[1], Cell(f"{board.columns[2]} {best[2].text}")) if best else (Cell(MISSING), Cell(MISSING))
-        body.append(
-            [
-                Cell(str(number), number),
-                Cell(task),
-                Cell(f"{n} {unit}", n),
-                Cell(str(len(board.rows)), len(board.rows)),
-                *named,
-            ]
-        )
+        n_solvers = Cell(str(len(board.rows)), len(board.rows))
+        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {unit}", n), n_solvers, *named])
     return Table("tasks", [], {}, ["#", "task", "of", "solvers", "best", "its score"], body)
 
 
