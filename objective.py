@@ -31,8 +31,7 @@ shape, which is applied here; its rows say so in the column ``oracle``, and the 
 What is scored
 --------------
 One row per image (per group); definitions in ``benchmark_utils.metrics.METRICS``. With several samples per image the
-scores are means over the samples. ``y_digest`` and ``truth_digest`` tell whether two rows are of the same data.
-``diverged`` is above 0 where a sample left the range of the prior's signals.
+scores are means over the samples. ``diverged`` is above 0 where a sample left the range of the prior's signals.
 """
 
 import math
