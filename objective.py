@@ -24,7 +24,7 @@ What a solver gets, and returns
 problem : InverseProblem with one row per image; prior : the handle; n_samples; seed; batch_size.
 It returns ``samples`` (n_images, n_samples, *signal) on the CPU, ``nfe``, ``vjp``, ``seconds_per_image``,
 ``peak_memory_gb``, ``ess`` (one number per image, NaN for methods without particles) and ``provenance`` (commit,
-versions, device, weights: texts that each row carries). It never sees x_true.
+versions, device, weights, settings: texts that each row carries). It never sees x_true.
 A reference that needs x_true also returns ``oracle``, a function ``(samples, x_true) -> samples`` of tensors of one
 shape, which is applied here; its rows say so in the column ``oracle``, and the tables by it.
 

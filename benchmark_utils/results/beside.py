@@ -13,8 +13,8 @@ from benchmark_utils.results import scores
 from benchmark_utils.results.tables import Cell, Table, define, heading, note_table
 from benchmark_utils.runs.cells import CELL
 
-SAME_DATA = {  # columns that must agree image by image, and what it means where they do not
-    "base_seed": "the seed of the run; give --seed",
+SAME_DATA = {  # columns that must agree image by image, and what they hold
+    "base_seed": "the seed (--seed)",
     "objective_file": "the image",
     "objective_truth_digest": "the pixels of the image, or the signal",
     "objective_y_digest": "the measurement y",
@@ -96,13 +96,8 @@ def _on_same_data(task, own, others):
     """(own rows, reference rows) of the images that both have, and warnings; see ``SAME_DATA``."""
     unit = [*scores.unit_columns(own), "idx_rep"]
     known = own.drop_duplicates(unit).set_index(unit)
-    shared = known.index.isin(others.set_index(unit).index)
-    warnings = []
-    if not shared.all():
-        names = ", ".join(known["objective_file"][~shared].astype(str))
-        warnings.append(f"{task}: without reference rows, so left out here: {names}")
-        own = own[own.set_index(unit).index.isin(known.index[shared])]
     others = others[others.set_index(unit).index.isin(known.index)]
+    warnings = []
     for column, meaning in SAME_DATA.items():
         if not {column} <= set(own) & set(others) or others[column].isna().any():
             warnings.append(f"{task}: {column.removeprefix('objective_')} is not in all rows, so not compared")
@@ -113,7 +108,22 @@ def _on_same_data(task, own, others):
             named = ", ".join(others["solver_name"][differs].unique())
             warnings.append(f"{task}: data changed: {meaning} differs, so left out: {differs.sum()} rows of {named}")
             others = others[~differs]
+    shared = known.index.isin(others.set_index(unit).index)
+    if not shared.any():
+        warnings.append(f"{task}: no reference rows of the same data, so shown alone")
+    elif not shared.all():
+        names = ", ".join(known["objective_file"][~shared].astype(str))
+        warnings.append(f"{task}: without reference rows of the same data, so left out here: {names}")
+        own = own[own.set_index(unit).index.isin(known.index[shared])]
     return own, others, warnings
+
+
+def mixed_data(rows):
+    """Warnings where the rows of one task are not all of the same data and prior."""
+    unit = [*scores.unit_columns(rows), "idx_rep"]
+    columns = SAME_DATA | {"objective_weights": "the weights of the prior"}
+    found = [column for column in columns if column in rows and (rows.groupby(unit)[column].nunique() > 1).any()]
+    return [f"not the same for all solvers of this task: {columns[column]}" for column in found]
 
 
 def _changes_of_priors(task, own, others):

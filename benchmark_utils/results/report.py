@@ -14,7 +14,7 @@ from benchmark_utils.results import beside, calibration, charts, paper, pictures
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.5rem; }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
 h2 { margin-top: 1.5rem; overflow-wrap: anywhere; font-size: 1.25rem; }
 nav { position: sticky; top: 0; background: #fff; padding: .6rem 0; border-bottom: 1px solid #ccc; z-index: 1; }
 select { font: inherit; max-width: 100%; padding: .2rem; }
@@ -240,6 +240,11 @@ def overall_parts(df, links=None):
     return {compared: [table_html(tables.overall(df, compared), links)] for compared in scores.comparisons(df)}
 
 
+def warnings_html(warnings):
+    """Texts that stand out above everything else."""
+    return "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
+
+
 def page_html(title, introduction, sections, links=""):
     """A page as text: ``sections`` is ``{id: (heading, parts)}``, the first one is shown, a menu shows the others.
 
@@ -273,7 +278,7 @@ def report(df, title, config=None, outputs=None, reference=None):
     introduction, own = f'<p class="note">{html.escape(facts)}. Click a heading to sort.</p>', frozenset()
     if reference is not None:
         df, own, warnings = beside.compare(df, reference)
-        introduction += "".join(f'<p class="warning">{html.escape(text)}</p>' for text in warnings)
+        introduction += warnings_html(warnings)
     ran = {task: set(scores.rows_of(df, task)["solver_name"]) for task in scores.tasks(df)}
     # the first task is the landing view
     sections = {

@@ -83,7 +83,8 @@ def tasks_table(boards, df):
         unit = rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
         best = next((row for row in board.rows if row[0].text == "1"), None)
         named = (best[1], Cell(f"{board.columns[2]} {best[2].text}")) if best else (Cell(MISSING), Cell(MISSING))
-        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {unit}"), Cell(str(len(board.rows)), 1), *named])
+        n_solvers = Cell(str(len(board.rows)), len(board.rows))
+        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {unit}", n), n_solvers, *named])
     return Table("tasks", [], {}, ["#", "task", "of", "solvers", "best", "its score"], body)
 
 
@@ -151,13 +152,16 @@ def ranks_table(df, method, boards):
 
 
 def presets_table(solver_class):
-    """The published settings of a solver's file, by family of the prior and task."""
+    """The settings of a solver's file, by family of the prior and task."""
     names = list(solver_class.parameters)
     body = [
         [Cell(family), Cell(task), *(Cell(str(preset[name]) if name in preset else "") for name in names)]
         for (family, task), preset in solver_class.PRESETS.items()
     ]
-    note = "* is any; a parameter takes the first value found for (family, task), (family, *), (*, task), (*, *)"
+    note = (
+        "* is any, sr* every task of that name; a parameter takes its first value of (family, task), (family, group), "
+        "(family, *), (*, task), (*, group), (*, *)"
+    )
     return Table("presets", [note], {}, ["family of the prior, or preset", "task, or family", *names], body)
 
 
@@ -179,7 +183,7 @@ def method_parts(df, method, boards, links):
     for heading, table in laws_of_method(df, method):
         yield f"<h3>{heading}</h3>{report.table_html(table, links)}"
     if method.solver_class and method.solver_class.PRESETS:
-        yield f"<h3>Published settings</h3>{report.table_html(presets_table(method.solver_class))}"
+        yield f"<h3>Presets</h3>{report.table_html(presets_table(method.solver_class))}"
     yield f"<h3>Method and departures</h3><pre>{html.escape(clean(method.docstring))}</pre>"
 
 
@@ -259,7 +263,8 @@ def build_pages(df):
     }
     for task in boards:
         parts = report.task_parts(df, task, links=links)
-        pages[task_page(task)] = page(task_page(task), task, {"task": ("Scores and costs", parts)})
+        warnings = report.warnings_html(beside.mixed_data(scores.rows_of(df, task)))
+        pages[task_page(task)] = page(task_page(task), task, {"task": ("Scores and costs", parts)}, warnings)
     for method in methods:
         parts = method_parts(df, method, boards, links)
         name = method_page(method.name)

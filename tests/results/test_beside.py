@@ -68,7 +68,7 @@ def test_rows_of_the_same_commit_are_not_marked_and_a_repeated_cell_counts_once(
         ("objective_y_digest", "other", "the measurement y differs"),
         ("objective_truth_digest", "other", "the pixels of the image, or the signal differs"),
         ("objective_file", "other.png", "the image differs"),
-        ("base_seed", 7, "the seed of the run; give --seed differs"),
+        ("base_seed", 7, "the seed (--seed) differs"),
     ],
 )
 def test_rows_of_other_data_are_left_out(column, value, meaning):
@@ -82,8 +82,24 @@ def test_rows_of_other_data_are_left_out(column, value, meaning):
 
 def test_images_without_reference_rows_are_left_out():
     rows, _, (warning,) = compare(some_rows("mine", [0.1, 0.15], images=(3, 4), commit=NEW))
-    assert warning == f"{HALF_TASK}: without reference rows, so left out here: 00004.png"
+    assert warning == f"{HALF_TASK}: without reference rows of the same data, so left out here: 00004.png"
     assert set(rows["objective_image"]) == {3}
+
+
+def test_rows_of_another_seed_are_shown_alone():
+    rows, _, warnings = compare(some_rows("mine", [0.1, 0.15], commit=NEW, seed=1))
+    assert [warning.partition(": ")[2].partition(":")[0] for warning in warnings] == [
+        "data changed",
+        "no reference rows of the same data, so shown alone",
+    ]
+    assert rows["solver_name"].tolist() == ["mine", "mine"]
+
+
+def test_an_image_that_no_reference_row_shares_is_left_out():
+    reference = reference_rows()
+    reference.loc[reference["objective_image"] == 0, "objective_file"] = "other.png"
+    rows, _, (_, warning) = compare(some_rows("mine", [0.1, 0.15], commit=NEW), reference)
+    assert "left out here: 00000.png" in warning and set(rows["objective_image"]) == {1}
 
 
 def test_what_changed_since_is_named():

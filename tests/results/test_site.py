@@ -110,6 +110,16 @@ def test_a_method_without_a_file_is_described_by_its_rows():
     assert "A title" in "".join(site.method_parts(df, method, {}, {}))
 
 
+@pytest.mark.parametrize("column, text", [("objective_y_digest", "the measurement y"), ("base_seed", "the seed")])
+def test_a_task_whose_solvers_met_other_data_says_so(column, text):
+    df = named_rows().assign(objective_y_digest="same")
+    task = site.task_page(HALF_TASK)
+    assert 'class="warning"' not in site.build_pages(df)[task]
+    changed = (df["solver_name"] == "dps") & (df["objective_image"] == 3)
+    df = df.assign(**{column: df[column].where(~changed, 7 if column == "base_seed" else "other")})
+    assert f"not the same for all solvers of this task: {text}" in site.build_pages(df)[task]
+
+
 def test_ranking_is_that_of_the_overall_table(built):
     df, folder = built
     text = Page((folder / "index.html").read_text(encoding="utf-8")).text
