@@ -170,7 +170,7 @@ def differences(df, task, solver):
         return note_table(task, f"no other solver has rows of the images of {solver}")
     note = (
         f"{solver} minus the solver of the row: mean ± 1.96 sd / √n (95 % confidence) of the differences over the n "
-        f"images that both have, on the same y and seed; bold: in favour of {solver}, the interval without 0"
+        f"that both have, on the same y and seed; bold: in favour of {solver}, the interval without 0"
     )
     columns = ["#", "against", *(f"Δ {heading(name)}" for name in names), "n"]
     return Table(task, [note], define(names), columns, body, scores.origin_note(rows))
