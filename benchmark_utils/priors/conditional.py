@@ -77,13 +77,14 @@ class ConditionalPipeline(Pipeline):
     @property
     def kind(self):
         self.require()
-        return self.read_json("model_index.json").get("_class_name")
+        kind = self.read_json("model_index.json").get("_class_name")
+        if kind not in self.known_kinds:
+            raise ValueError(f"{self.folder} is a {kind}; this prior is made of a {' or '.join(self.known_kinds)}")
+        return kind
 
     @property
     def parts(self):
-        index, known = self.read_json("model_index.json"), self.known_kinds
-        if self.kind not in known:
-            raise ValueError(f"{self.folder} is a {self.kind}; this prior is made of a {' or '.join(known)}")
+        index = self.read_json("model_index.json")
         parts = {name: value[1] for name, value in index.items() if isinstance(value, list) and value[1]}
         if missing := {DENOISERS[self.kind], "vae", "scheduler"} - parts.keys():
             raise ValueError(f"{self.folder / 'model_index.json'} names no {' and no '.join(sorted(missing))}")
