@@ -23,6 +23,7 @@ FAMILYWISE = 0.01
 N_REPLICATES = 4000
 BAND_LABEL = f"band of exact draws, {1 - FAMILYWISE:.0%}"
 ONE_DRAW = "one draw per truth"
+NOMINAL = "nominal"
 REMEDY = 'calibration needs several draws of each truth: -o "*[n_samples=16]"'
 
 
@@ -135,7 +136,7 @@ def calibration_table(df, task):
     of_scores = ("crps", "energy_score")
     order = scores.ranking({solver: summary[solver] for solver in found}, "energy_score")
     nominal = [scores.Score(summary[order[0]][f"{name}_floor"].mean, np.nan, 0) for name in CALIBRATION[:3]]
-    body = [[Cell("0", 0), Cell("nominal"), *(Cell(str(score), score.mean) for score in nominal)]]
+    body = [[Cell("0", 0), Cell(NOMINAL), *(Cell(str(score), score.mean) for score in nominal)]]
     body[0] += [Cell("1", 1.0)] * len(CURVES) + [Cell(MISSING)] * 4
     for number, solver in enumerate(order, 1):
         excess = [curve.excess for curve in found[solver].values()]

@@ -12,7 +12,7 @@ from benchmark_utils.checks.paper import Paper, read_paper
 from benchmark_utils.files.paths import write_atomically
 from benchmark_utils.problem import CAPABILITIES
 from benchmark_utils.provenance import ROOT
-from benchmark_utils.results import beside, report, scores, tables
+from benchmark_utils.results import beside, calibration, report, scores, tables
 from benchmark_utils.results.export import name_of
 from benchmark_utils.results.tables import MISSING, Cell, Table
 
@@ -29,6 +29,7 @@ INTRODUCTION = (
     "Given a pretrained diffusion prior and a measurement y = A(x) + noise, which training-free sampler draws from the "
     "posterior best, and at what cost? Every method meets the same prior, measurements, seeds and metrics."
 )
+REFERENCES = (tables.FLOOR, calibration.NOMINAL)  # rows of these tables that are no solver
 
 
 class Method(NamedTuple):
@@ -112,7 +113,7 @@ def laws_of_method(df, method):
     for heading, task, table in known_laws(df):
         rows = dict(zip(solvers_of(table), table.rows, strict=True))
         own = [solver for solver in rows if solver in method.variants]
-        shown = [solver for solver in rows if solver in own or solver == tables.FLOOR] if own else []
+        shown = [solver for solver in rows if solver in (*own, *REFERENCES)] if own else []
         body = [[Cell(task), *rows[solver][1:]] for solver in shown]
         columns = ["task", *table.columns[1:]]
         joined = Table(heading, table.notes, table.definitions, columns, [], table.origin)
@@ -194,10 +195,11 @@ def clean(docstring):
 
 
 def known_laws(df):
-    """(what it is, task, table) of each task with a closed form, then of each with several samples per image."""
+    """(what it is, task, table): exactness where the law is known, several samples per image, calibration."""
     views = {
         "Exactness": (tables.exactness_tasks(df), tables.NO_CLOSED_FORM, tables.exactness),
-        "Several samples, calibration": (tables.samples_tasks(df), tables.ONE_SAMPLE, tables.samples),
+        "Several samples": (tables.samples_tasks(df), tables.ONE_SAMPLE, tables.samples),
+        "Calibration": (calibration.calibration_tasks(df), calibration.ONE_DRAW, calibration.calibration_table),
     }
     for heading, (found, placeholder, table) in views.items():
         for task in found:

@@ -3,11 +3,12 @@
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
 from benchopt.results import save_results
 from browser import needs_chromium, probe
-from test_plots import HALF_TASK, image_rows, mixture_rows, text_rows
+from test_plots import HALF, HALF_TASK, cell, image_rows, mixture_rows, text_rows
 
 from benchmark_utils.__main__ import main
 from benchmark_utils.checks.paper import is_method, read_paper
@@ -118,6 +119,20 @@ def test_a_task_whose_solvers_met_other_data_says_so(column, text):
     changed = (df["solver_name"] == "dps") & (df["objective_image"] == 3)
     df = df.assign(**{column: df[column].where(~changed, 7 if column == "base_seed" else "other")})
     assert f"not the same for all solvers of this task: {text}" in site.build_pages(df)[task]
+
+
+def test_calibration_is_shown_with_its_nominal_values():
+    histograms = [np.bincount([rank], minlength=5) / 1.0 for rank in (0, 2, 3, 4)]
+    extra = {"n_draws": 4, "rank_histogram": histograms, "rank_null": histograms, "tarp": [0.0, 0.3, 0.6, 1.0]}
+    scored = dict.fromkeys(("coverage_50", "coverage_80", "coverage_90"), [0.5] * 4)
+    scored |= {f"{name}_floor": values for name, values in scored.items()}
+    scored |= dict.fromkeys(("lpips", "energy_score", "crps"), [0.1, 0.2, 0.3, 0.5])
+    df = pd.DataFrame(cell(HALF.format(0), "dps", (0, 1, 2, 3), scored))
+    df = df.assign(**{f"objective_{name}": values for name, values in extra.items()})
+    pages = site.build_pages(df)
+    for page in ("exactness.html", "method_dps.html"):
+        text = Page(pages[page]).text
+        assert "Calibration" in text and "nominal" in text and "excess of rank histogram" in text, page
 
 
 def test_ranking_is_that_of_the_overall_table(built):
