@@ -61,7 +61,7 @@ def traces(df, task):
 
 def title(df, task):
     """The task and what the colours are, or that it has no traces."""
-    return f"{task}: {NOTE}" if traces(df, task) else f"{task}: only electrocardiograms have traces"
+    return f"{task}: {NOTE}" if traces(df, task) else f"{task}: no traces, which only electrocardiograms have"
 
 
 def draw_trace(trace):

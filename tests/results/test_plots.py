@@ -505,7 +505,7 @@ def test_page_has_every_plot_for_every_choice(df):
         # the page looks a plot up by its kind and the chosen options
         assert set(data[kind]) == {"_".join([kind, *choice]) for choice in itertools.product(*options.values())}
         for plot in data[kind].values():
-            assert plot["title"] and (plot["data"] or re.search(": no (spread|mean|draws),", plot["title"]))
+            assert plot["title"] and (plot["data"] or re.search(": no (spread|mean|draws|traces),", plot["title"]))
             if plot["type"] == "table":
                 assert {len(row) for row in plot["data"]} == {len(plot["columns"])}
     json.dumps(data)
@@ -523,7 +523,9 @@ def test_every_static_figure_has_a_file_of_its_own(df, tmp_path):
     df["dataset_name"] = df["dataset_name"].str.replace("prior=faces64", "prior=org/name")
     n_figures = sum(plot["type"] != "table" for plots in page_data(df).values() for plot in plots.values())
     with benchopt_run.make_context("run", [".", "--no-html"]):
-        get_figures(Benchmark(ROOT), df, tmp_path, ["quality_cost", "per_image", "reconstructions", "calibration"])
+        get_figures(
+            Benchmark(ROOT), df, tmp_path, ["quality_cost", "per_image", "reconstructions", "traces", "calibration"]
+        )
     matplotlib.pyplot.close("all")
     assert len(list(tmp_path.rglob("*.pdf"))) == n_figures > 6
 
