@@ -185,11 +185,12 @@ METRICS = {
     "variance_ratio": Metric("variance ratio", 0, "sum_j ||x_j - mean||^2 / ((n - 1) tr P); 1 is right"),
     **{
         f"coverage_{level}": Metric(
-            f"coverage {level} %",
-            0,
-            f"share of the values strictly inside the central interval of their D draws whose nominal value is nearest "
-            f"to {level} %; the mean over truths is right where it is the nominal value",
+            f"coverage {level} %", 0, f"share of values inside the central interval of their draws nearest to {level} %"
         )
+        for level in (50, 80, 90)
+    },
+    **{
+        f"coverage_{level}_floor": Metric(f"nominal coverage {level} %", 0, "that of draws of the right law")
         for level in (50, 80, 90)
     },
     "crps": Metric("CRPS", -1, "continuous ranked probability score, fair ensemble form, mean over values"),
