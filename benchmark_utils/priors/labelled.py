@@ -49,6 +49,7 @@ class LabelledMixture(FactorAnalyserMixture):
         carries = labels == torch.arange(self.n_classes)[:, None]  # (C, K)
         # added to log-weights, it leaves the components of one label
         self.log_mask = torch.where(carries, 0.0, -math.inf).to(self.log_weights)
+        self.largest_class = int(carries.sum(1).max())
         self._moments = {}
         self.plane = find_plane(means, factors, isotropic)
         if self.plane is not None:
@@ -138,6 +139,10 @@ class LabelledMixture(FactorAnalyserMixture):
         log_responsibilities = (log_weights - distance / (2 * (s2 + sigma2))).log_softmax(1)
         variance = s2 * sigma2 / (s2 + sigma2)  # of x_0 given x and the component
         component_means = (s2 * at_plane[:, None] + sigma2[..., None] * centres) / (s2 + sigma2)[..., None]
+        if weight >= 1:  # the other components have no weight
+            members = self.log_mask[label].topk(self.largest_class, dim=1).indices
+            log_responsibilities = log_responsibilities.gather(1, members)
+            component_means = component_means.gather(1, members[..., None].expand(-1, -1, component_means.shape[2]))
         parts = zip(
             *(
                 tensor.split(ROWS_AT_ONCE)
