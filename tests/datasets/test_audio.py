@@ -30,6 +30,7 @@ from benchmark_utils.metrics import METRICS, SAMPLE_RATE, STEMS, is_active, scor
 from benchmark_utils.noise import NoNoise
 from benchmark_utils.operators.stem_sum import StemSum
 from benchmark_utils.priors import Prior, slakh_msdm
+from benchmark_utils.priors.base import PriorSpec
 from benchmark_utils.priors.slakh_gaussian import Stationary, TimeVarying
 from benchmark_utils.problem import InverseProblem, capabilities
 from benchmark_utils.results import pictures, players
@@ -58,6 +59,7 @@ class Handle:
 
     def __init__(self, loaded):
         self.loaded, self.signal_shape = loaded, loaded.signal_shape
+        self.spec = PriorSpec(self.family, self.signal_shape, self.load)
 
     def load(self, device):
         return self.loaded
