@@ -7,11 +7,11 @@ import html
 import importlib
 from typing import NamedTuple
 
-from benchmark_utils.checks.paper import Paper, read_paper
 from benchmark_utils.files.paths import write_atomically
 from benchmark_utils.problem import CAPABILITIES
 from benchmark_utils.provenance import ROOT
 from benchmark_utils.results import beside, calibration, report, scores, tables
+from benchmark_utils.results.docstrings import Paper, read_paper
 from benchmark_utils.results.export import name_of
 from benchmark_utils.results.tables import MISSING, Cell, Table
 

@@ -11,8 +11,8 @@ from browser import needs_chromium, probe
 from test_plots import HALF, HALF_TASK, cell, image_rows, mixture_rows, text_rows
 
 from benchmark_utils.__main__ import main
-from benchmark_utils.checks.paper import is_method, read_paper
 from benchmark_utils.results import scores, site, tables
+from benchmark_utils.results.docstrings import is_method, read_paper
 from solvers.dps import Solver as DPS
 
 EMBEDS = {"img", "script", "link", "iframe", "audio", "video", "source"}
