@@ -68,12 +68,16 @@ def main(arguments=None):
         try:
             request = run.read_request(rest)
             if options.rows:
+                options.rows.mkdir(parents=True, exist_ok=True)
                 check_checkout()
         except BAD_REQUEST as error:
             parser.error(str(error))
         code = run.run_and_account(*request, options.allow_failures)
-        if options.rows and request[2].exists():
-            write_rows(request[2], options.rows)
+        try:
+            if options.rows and request[2].exists():
+                write_rows(request[2], options.rows)
+        except BAD_REQUEST as error:
+            parser.error(str(error))
         return code
     if options.command == "check":
         from benchmark_utils.checks.solver import load_solver, print_checks

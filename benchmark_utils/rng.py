@@ -86,4 +86,4 @@ class RNG:
         """A stream with ``n_particles`` rows for every image (image-major), seeded by (image, particle)."""
         images = [image for image in dict.fromkeys(self.images) for _ in range(n_particles)]
         draws = list(range(n_particles)) * (len(images) // n_particles)
-        return RNG(*self._key, images, draws, self.device, self.dtype)
+        return type(self)(*self._key, images, draws, self.device, self.dtype)

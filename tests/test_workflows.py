@@ -90,13 +90,13 @@ def test_submission_runs_the_solvers_that_a_pull_request_adds_or_changes(tmp_pat
     base = git(tmp_path, "branch", "--show-current")
     git(tmp_path, "checkout", "-b", "contribution")
     (tmp_path / "solvers" / "gone.py").unlink()
-    (tmp_path / "solvers" / "new one.py").write_text("new")
+    (tmp_path / "solvers" / "neuer Löser.py").write_text("new")
     (tmp_path / "solvers" / "wrong.py").write_text("changed")
     (tmp_path / "other.py").write_text("other")
     git(tmp_path, "add", "--all")
     git(tmp_path, "commit", "--message", "contribution")
     assert run_step("submission", "Which solvers are new or changed", tmp_path, BASE=base)[0] == 0
-    assert (tmp_path / "submission" / "solvers.txt").read_text() == "solvers/new one.py\nsolvers/wrong.py\n"
+    assert (tmp_path / "submission" / "solvers.txt").read_text() == "solvers/neuer Löser.py\nsolvers/wrong.py\n"
     assert (tmp_path / "github_output").read_text() == "n=2\n"
     write_script(tmp_path / ".venv" / "bin" / "python", PYTHON)
     names = ("Check them", "Run them on the closed forms and on two faces", "Show them beside the reference rows")
@@ -104,9 +104,9 @@ def test_submission_runs_the_solvers_that_a_pull_request_adds_or_changes(tmp_pat
         code, output = run_step("submission", name, tmp_path)
         assert code == 0, output
     assert (tmp_path / "calls.txt").read_text().splitlines() == [
-        "-m benchmark_utils check solvers/new one.py",
+        "-m benchmark_utils check solvers/neuer Löser.py",
         "-m benchmark_utils check solvers/wrong.py",
-        "-m benchmark_utils run --config configs/submission.yml --allow-failures -s solvers/new one.py "
+        "-m benchmark_utils run --config configs/submission.yml --allow-failures -s solvers/neuer Löser.py "
         "-s solvers/wrong.py",
         "-m benchmark_utils table outputs/submission.parquet --beside results/",
         "-m benchmark_utils report outputs/submission.parquet --beside results/",
@@ -148,6 +148,18 @@ def test_comment_goes_to_the_pull_request_of_that_commit(number, tmp_path):
     assert "head=somebody:a$(touch hacked)" in calls and not (tmp_path / "hacked").exists()
     assert (tmp_path / "commented.md").exists() == bool(number)
     assert ("pr comment 7 --repo org/bench" in calls) == bool(number)
+    assert ("--edit-last --create-if-none" in calls) == bool(number)  # one comment, however many pushes
+
+
+def test_a_missing_artifact_or_missing_rows_end_early():
+    download, *others = WORKFLOWS["submission-comment"]["jobs"]["comment"]["steps"]
+    assert download["continue-on-error"] and len(others) == 2
+    assert {step["if"] for step in others} == {f"steps.{download['id']}.outcome == 'success'"}
+    build, deploy = (WORKFLOWS["site"]["jobs"][name] for name in ("build", "deploy"))
+    *_, site, upload = build["steps"]
+    assert site["if"] == "hashFiles('results/*.parquet') != ''" and upload["if"] == "steps.site.outcome == 'success'"
+    assert build["outputs"]["site"] == "${{ steps.site.outcome }}"
+    assert deploy["if"] == "needs.build.outputs.site == 'success'"
 
 
 def test_site_step_builds_the_site(tmp_path):

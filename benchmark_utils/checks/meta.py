@@ -9,17 +9,14 @@ from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import benchmark_utils.rng
 from benchmark_utils.evaluate import objective_of
 from benchmark_utils.operators.jpeg import JPEG
-from benchmark_utils.priors.base import LoadedPrior
 from benchmark_utils.rng import RNG
 from benchmark_utils.sampler import CountingPrior
 
@@ -93,6 +90,7 @@ def problem_of(name, options):
 def load_light(prior):
     """A prior whose networks are one operation: a U-Net takes 0.1 s here."""
     loaded = prior.spec.load(META)
+    loaded.autocast = nullcontext  # meta has none
     if loaded.networks and prior.is_latent:
         loaded.network = lambda x, label: SimpleNamespace(sample=x * label.view(-1, 1, 1, 1))
         loaded.autoencoder._decode = lambda z: F.interpolate(z[:, :3], scale_factor=4)
@@ -112,8 +110,7 @@ def sample_on_meta(solver, problem, handle):
     draws = list(range(N_DRAWS)) * (len(problem.images) // N_DRAWS)
     rng = MetaRNG(0, "sampler", problem.task, problem.images, draws, META, loaded.dtype)
     problem = problem.in_latent_space(prior) if handle.is_latent else problem
-    no_autocast = patch.object(LoadedPrior, "autocast", lambda prior: nullcontext())  # meta has none
-    with no_autocast, patch.object(benchmark_utils.rng, "RNG", MetaRNG), torch.no_grad(), transfers:
+    with torch.no_grad(), transfers:
         return prior.decode(solver.sample(problem, prior, rng)), transfers.found
 
 

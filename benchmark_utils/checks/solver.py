@@ -16,18 +16,19 @@ from rich.console import Console
 from benchmark_utils.attempts import describe
 from benchmark_utils.checks.batches import TOLERANCE, find_suitable_problem, largest_difference
 from benchmark_utils.checks.meta import EXCEPTIONS, run_cells
-from benchmark_utils.checks.paper import is_method, read_paper
 from benchmark_utils.evaluate import objective_of, score
 from benchmark_utils.metrics import METRICS
 from benchmark_utils.provenance import ROOT
+from benchmark_utils.results.docstrings import is_method, read_paper
 from benchmark_utils.results.tables import Cell, Table
 from benchmark_utils.results.terminal import print_table
 from solvers.exact_posterior import Solver as ExactPosterior
 from solvers.prior_sample import Solver as PriorSample
 
 LONGEST_FILE = 110  # lines
-FAMILIES = ("ffhq", "imagenet", "ffhq_latent", "audio", "ecg", "mixture", "gaussian")
-TASKS = ("box", "random50", "sr4", "sr8", "gaussian_blur", "jpeg2", "hdr", "phase_retrieval", "unheard_of")
+FAMILIES = ("ffhq", "imagenet", "ffhq_latent", "audio", "ecg", "text", "mixture", "digits", "gaussian")
+TASKS = ("box", "random50", "sr4", "sr8", "gaussian_blur", "jpeg2", "hdr", "phase_retrieval", "random_lead", "label")
+TASKS += ("unheard_of",)
 CLOSED_FORMS = (
     ("gaussian", {"n_problems": 4}),
     ("gaussian_latent", {"n_problems": 4}),
@@ -45,6 +46,8 @@ META_CELLS = [
     ("ffhq_super_resolution", {"factor": 4} | FACES),
     ("ffhq_hdr", FACES),
     ("slakh2100", {"chunk_length": 8192, "chunks": 2}),
+    ("ptbxl", {"prior": "ecg", "n_records": 2, "task": "random_lead"}),
+    ("labelled_mixture", {"n_problems": 2}),
 ]
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from benchopt.results import read_results
+from scipy.stats import t
 
-from benchmark_utils.metrics import mean_and_ci
 from benchmark_utils.provenance import ROOT, code_digest
 from benchmark_utils.results import scores
 from benchmark_utils.results.tables import Cell, Table, define, heading, note_table
@@ -169,8 +169,8 @@ def differences(df, task, solver):
     if not body:
         return note_table(task, f"no other solver has rows of the images of {solver}")
     note = (
-        f"{solver} minus the solver of the row: mean ± 1.96 sd / √n (95 % confidence) of the differences over the n "
-        f"that both have, on the same y and seed; bold: in favour of {solver}, the interval without 0"
+        f"{solver} minus the solver of the row: mean of the differences over the n that both have, on the same y and "
+        f"seed, ± t sd / √n, Student's 95 % interval; bold: in favour of {solver}, the interval without 0"
     )
     columns = ["#", "against", *(f"Δ {heading(name)}" for name in names), "n"]
     return Table(task, [note], define(names), columns, body, scores.origin_note(rows))
@@ -179,6 +179,10 @@ def differences(df, task, solver):
 def _difference_cell(values, direction):
     if not len(values):
         return Cell("–")
-    score = scores.Score(*mean_and_ci(values), len(values))
-    favourable = len(values) > 1 and direction * score.mean > np.nan_to_num(score.half_width)
+    n, mean = len(values), values.mean()
+    half_width = t.ppf(0.975, n - 1) * values.std() / n**0.5 if n > 1 else np.nan
+    score = scores.Score(float(mean), float(half_width), n)
+    favourable = (
+        1e-12 * abs(mean) < half_width < direction * mean
+    )  # equal differences show no variation, so no interval
     return Cell(f"{'+' if score.mean > 0 else ''}{score}", score.mean, bool(favourable))

@@ -5,14 +5,13 @@ It shows the tables, charts and pictures of the report, and loads nothing from e
 
 import html
 import importlib
-import shutil
 from typing import NamedTuple
 
-from benchmark_utils.checks.paper import Paper, read_paper
 from benchmark_utils.files.paths import write_atomically
 from benchmark_utils.problem import CAPABILITIES
 from benchmark_utils.provenance import ROOT
 from benchmark_utils.results import beside, calibration, report, scores, tables
+from benchmark_utils.results.docstrings import Paper, read_paper
 from benchmark_utils.results.export import name_of
 from benchmark_utils.results.tables import MISSING, Cell, Table
 
@@ -27,8 +26,10 @@ PAGES = {
 }
 INTRODUCTION = (
     "Given a pretrained diffusion prior and a measurement y = A(x) + noise, which training-free sampler draws from the "
-    "posterior best, and at what cost? Every method meets the same prior, measurements, seeds and metrics."
+    "posterior best, and at what cost? The methods of a task meet the same prior, measurements, seeds and metrics, "
+    "except where a warning says otherwise."
 )
+MARK = '<span class="links" id="pages-of-the-site">'  # in every page, so that no other is removed
 REFERENCES = (tables.FLOOR, calibration.NOMINAL)  # rows of these tables that are no solver
 
 
@@ -135,11 +136,13 @@ def ranks_table(df, method, boards):
                 rank = Cell(f"{row[0].text} of {len(competitors)}", row[0].value)
             costs = {name: cell for name, cell in zip(board.columns, row, strict=True)}
             named = [scores.metric(name).label for name in scores.COSTS[:3]]
-            settings = rows[rows["solver_name"] == solver].get("objective_settings")
-            known = [] if settings is None else settings.dropna().unique()
+            origin = rows[rows["solver_name"] == solver]
+            known = [] if "objective_settings" not in rows else origin["objective_settings"].dropna().unique()
+            commits = [] if "objective_git_commit" not in rows else origin["objective_git_commit"].dropna().unique()
             score = Cell(f"{board.columns[2]} {row[2].text}")
             cells = [Cell(task), row[1], rank, score, *(costs.get(label, Cell(MISSING)) for label in named)]
-            body.append([*cells, Cell(" or ".join(known) or MISSING)])
+            texts = (" or ".join(known), ", ".join(map(beside.short_commit, commits)))
+            body.append([*cells, *(Cell(text or MISSING) for text in texts)])
     columns = [
         "task",
         "solver",
@@ -147,6 +150,7 @@ def ranks_table(df, method, boards):
         "headline",
         *(scores.metric(name).label for name in scores.COSTS[:3]),
         "settings",
+        "commit",
     ]
     definitions = tables.define(scores.COSTS[:3]) | {"settings": "the value of every parameter in these rows"}
     return Table("ranks", [], definitions, columns, body)
@@ -160,8 +164,8 @@ def presets_table(solver_class):
         for (family, task), preset in solver_class.PRESETS.items()
     ]
     note = (
-        "* is any, sr* every task of that name; a parameter takes its first value of (family, task), (family, group), "
-        "(family, *), (*, task), (*, group), (*, *)"
+        "* is any, sr* the group of sr8; a parameter takes its first value of (family, task), (family, group), "
+        "(family, *), (*, task), (*, group), (*, *); before these (preset, family), if the parameter preset is set"
     )
     return Table("presets", [note], {}, ["family of the prior, or preset", "task, or family", *names], body)
 
@@ -241,7 +245,7 @@ def build_pages(df):
             f'<a href="{other}"{" aria-current=page" if other == name else ""}>{text}</a>'
             for other, text in PAGES.items()
         )
-        return report.page_html(title, introduction, sections, f'<span class="links">{line}</span>')
+        return report.page_html(title, introduction, sections, f"{MARK}{line}</span>")
 
     ranking = {f"ranking{i}": found for i, found in enumerate(report.overall_parts(df, links).items())}
     laws = {}
@@ -249,7 +253,9 @@ def build_pages(df):
         part = f"<h3>{heading}</h3>{report.table_html(table, links)}"
         laws.setdefault(task, []).append(part)
     laws = laws or {"no known law": ["<p>No task of these rows has a closed form or several samples per image.</p>"]}
-    introduction = f'<p>{INTRODUCTION}</p><p class="note">{html.escape(facts)}. Click a heading to sort.</p>'
+    warnings = {task: beside.mixed_data(scores.rows_of(df, task)) for task in boards}
+    mixed = report.warnings_html(f"{task}: {text}" for task, found in warnings.items() for text in found)
+    introduction = f'<p>{INTRODUCTION}</p>{mixed}<p class="note">{html.escape(facts)}. Click a heading to sort.</p>'
     absent = sorted({path.stem for path in (ROOT / "solvers").glob("*.py")} - {method.name for method in methods})
     without = f'<p class="note">without rows here: {", ".join(absent)}</p>' if absent else ""
     tasks_html = report.table_html(tasks_table(boards, df), links)
@@ -265,8 +271,8 @@ def build_pages(df):
     }
     for task in boards:
         parts = report.task_parts(df, task, links=links)
-        warnings = report.warnings_html(beside.mixed_data(scores.rows_of(df, task)))
-        pages[task_page(task)] = page(task_page(task), task, {"task": ("Scores and costs", parts)}, warnings)
+        shown = {"task": ("Scores and costs", parts)}
+        pages[task_page(task)] = page(task_page(task), task, shown, report.warnings_html(warnings[task]))
     for method in methods:
         parts = method_parts(df, method, boards, links)
         name = method_page(method.name)
@@ -278,14 +284,16 @@ def write_site(folder, output):
     """Write the site of all rows of a folder, or of a results file, to the folder ``output``, and print its address.
 
     Pages of an earlier site there are removed. Raises ValueError if there are no rows, or if ``output`` holds
-    something that is no page of a site.
+    something and no site: what is removed are pages that this function wrote.
     """
     df = beside.read_rows(folder)
-    foreign = sorted(path.name for path in output.glob("*") if path.suffix != ".html") if output.exists() else []
+    older = sorted(output.iterdir()) if output.exists() else []
+    foreign = [path.name for path in older if path.suffix != ".html" or MARK not in path.read_text("utf-8", "replace")]
     if foreign:
         raise ValueError(f"{output} holds {', '.join(foreign[:3])}, which is no page of a site: name another folder")
     pages = build_pages(df)
-    shutil.rmtree(output, ignore_errors=True)
+    for path in older:
+        path.unlink()
     for name, text in pages.items():
         write_atomically(output / name, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
     print((output / "index.html").resolve())

@@ -1,23 +1,31 @@
 """Rows for others to compare with: of one commit, without pictures, small enough to be shipped."""
 
 import re
+import subprocess
 
 from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
 
 from benchmark_utils.files.paths import write_atomically
-from benchmark_utils.provenance import git_commit
+from benchmark_utils.provenance import ROOT, git_commit
 
 COMMIT = r"[0-9a-f]{40}"
+SOURCES = ("objective.py", "datasets", "solvers", "benchmark_utils")
 
 
 def check_checkout():
-    """Raise ValueError unless this is a checkout of a commit without changes, which is what the rows will name."""
+    """Raise ValueError unless this is a checkout of a commit without changes, which is what the rows will name.
+
+    Sources that git does not track count as changes: a run would use them, and the commit does not have them.
+    """
     if not re.fullmatch(COMMIT, git_commit()):
         raise ValueError(
             f"--rows needs a checkout of one commit without changes, so that others can remake them; "
             f"this one is {git_commit()}"
         )
+    command = ["git", "-C", ROOT, "status", "--porcelain", "--untracked-files=all", "--", *SOURCES]
+    if changes := subprocess.run(command, capture_output=True, text=True, check=True).stdout:
+        raise ValueError(f"--rows needs sources that are all in the commit, commit or remove: {changes.strip()}")
 
 
 def write_rows(path, folder):

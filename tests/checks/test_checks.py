@@ -7,6 +7,7 @@ from helpers import ROOT
 from benchmark_utils.__main__ import main
 from benchmark_utils.checks import solver as checks
 from benchmark_utils.sampler import PosteriorSampler
+from solvers.cfg import Solver as CFG
 from solvers.exact_posterior import Solver as ExactPosterior
 
 PAPER = 'X: "A title", One and Two, ICML 2026, https://example.org/paper'
@@ -65,6 +66,11 @@ def test_exact_draws_pass_everything():
 @pytest.mark.parametrize("Solver, status", [(Sampler, "fails"), (DivergingSampler, "fails"), (PosteriorMean, "biased")])
 def test_exactness_tells_a_bias_from_a_failure(Solver, status):
     assert checks.check_exactness(Solver, *GAUSSIAN).status == status
+
+
+def test_a_method_of_labels_has_a_task_on_the_meta_device(monkeypatch):
+    monkeypatch.setattr(checks, "META_CELLS", [cell for cell in checks.META_CELLS if cell[0] == "labelled_mixture"])
+    assert checks.check_meta_device(CFG).text.startswith("1 tasks")
 
 
 def test_a_coupled_batch_fails():

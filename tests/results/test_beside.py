@@ -130,13 +130,22 @@ def test_paired_differences_and_their_intervals():
     rows, _, _ = compare(own)
     table = beside.differences(rows, HALF_TASK, "mine")
     difference = np.array([0.1 - 0.2, 0.15 - 0.3, 0.4 - 0.6, 0.3 - 0.7])
-    half_width = 1.96 * difference.std(ddof=1) / 2
+    half_width = 3.182446 * difference.std(ddof=1) / 2  # Student's t of 3 degrees of freedom; of 1: 12.7062
     assert text_rows(table) == [
-        ["1", "ddnm @aaaaaaa", "-0.0500 ± 0.0980", "2"],
+        ["1", "ddnm @aaaaaaa", "-0.0500 ± 0.6353", "2"],
         ["2", "dps @aaaaaaa", f"{difference.mean():.3f} ± {half_width:.3f}", "4"],
     ]
     assert [row[2].best for row in table.rows] == [False, True]  # the first interval holds 0
     assert table.columns == ["#", "against", "Δ LPIPS ↓", "n"] and "on the same y and seed" in table.notes[0]
+
+
+def test_few_or_equal_differences_are_not_in_favour():
+    """Two images: 1.96 standard errors would exclude 0, Student's interval does not; equal differences have none."""
+    of_two, equal = some_rows("mine", [0.10, 0.13], commit=NEW), some_rows("mine", [0.0, 0.1], commit=NEW)
+    for own, shown in ((of_two, "-0.135 ± 0.445"), (equal, "-0.200")):
+        rows, _, _ = compare(own)
+        (cell,) = [row[2] for row in beside.differences(rows, HALF_TASK, "mine").rows if row[1].text.startswith("dps")]
+        assert cell.text == shown and not cell.best
 
 
 def test_the_difference_is_in_favour_only_where_the_score_gets_better():

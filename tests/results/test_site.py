@@ -11,8 +11,8 @@ from browser import needs_chromium, probe
 from test_plots import HALF, HALF_TASK, cell, image_rows, mixture_rows, text_rows
 
 from benchmark_utils.__main__ import main
-from benchmark_utils.checks.paper import is_method, read_paper
 from benchmark_utils.results import scores, site, tables
+from benchmark_utils.results.docstrings import is_method, read_paper
 from solvers.dps import Solver as DPS
 
 EMBEDS = {"img", "script", "link", "iframe", "audio", "video", "source"}
@@ -99,7 +99,7 @@ def test_rank_table_shows_each_variant_with_its_cost():
     boards = {task: tables.leaderboard(df, task) for task in scores.tasks(df)}
     (method,) = [method for method in site.read_methods(df) if method.name == "mgdm"]
     (row,) = text_rows(site.ranks_table(df, method, boards))
-    assert row == [HALF_TASK, "mgdm[n_steps=50]", "1 of 3", "LPIPS ↓ 0.150 ± 0.057", "200", "0", "0.500", "–"]
+    assert row == [HALF_TASK, "mgdm[n_steps=50]", "1 of 3", "LPIPS ↓ 0.150 ± 0.057", "200", "0", "0.500", "–", "–"]
 
 
 def test_a_method_without_a_file_is_described_by_its_rows():
@@ -118,7 +118,15 @@ def test_a_task_whose_solvers_met_other_data_says_so(column, text):
     assert 'class="warning"' not in site.build_pages(df)[task]
     changed = (df["solver_name"] == "dps") & (df["objective_image"] == 3)
     df = df.assign(**{column: df[column].where(~changed, 7 if column == "base_seed" else "other")})
-    assert f"not the same for all solvers of this task: {text}" in site.build_pages(df)[task]
+    pages = site.build_pages(df)
+    assert all(f"not the same for all solvers of this task: {text}" in pages[page] for page in (task, "index.html"))
+
+
+def test_a_methods_page_names_the_commit_of_its_rows():
+    df = named_rows()
+    df = df.assign(objective_git_commit=(df["solver_name"] == "dps").map({True: "a" * 40, False: "b" * 40}))
+    text = Page(site.build_pages(df)["method_dps.html"]).text
+    assert "aaaaaaa" in text and "bbbbbbb" not in text
 
 
 def test_calibration_is_shown_with_its_nominal_values():
@@ -143,19 +151,24 @@ def test_ranking_is_that_of_the_overall_table(built):
         assert all(cell in text for cell in row)
 
 
-def test_an_older_site_is_replaced_and_other_files_are_not(built, tmp_path, capsys):
-    df, _ = built
+def test_an_older_site_is_replaced_and_other_files_are_not(built, tmp_path, capsys, monkeypatch):
+    df, folder = built
+    index = (folder / "index.html").read_text(encoding="utf-8")
     save_results(df, tmp_path / "a.parquet")
     output = tmp_path / "site"
     output.mkdir()
-    (output / "method_gone.html").write_text("old")
+    monkeypatch.setattr(site, "build_pages", lambda df: {"index.html": index, "method_gone.html": index})
     site.write_site(tmp_path, output)
-    assert not (output / "method_gone.html").exists() and (output / "index.html").exists()
-    (output / "notes.txt").write_text("mine")
-    with pytest.raises(SystemExit):
-        main(["site", str(tmp_path), "--output", str(output)])
-    assert "holds notes.txt, which is no page of a site" in capsys.readouterr().err
-    assert (output / "notes.txt").read_text() == "mine"
+    monkeypatch.setattr(site, "build_pages", lambda df: {"index.html": index})
+    site.write_site(tmp_path, output)
+    assert [path.name for path in output.iterdir()] == ["index.html"]
+    for name in ("notes.txt", "notes.html"):
+        (output / name).write_text('mine <a href="index.html">')
+        with pytest.raises(SystemExit):
+            main(["site", str(tmp_path), "--output", str(output)])
+        assert f"holds {name}, which is no page of a site" in capsys.readouterr().err
+        assert (output / name).read_text().startswith("mine") and (output / "index.html").exists()
+        (output / name).unlink()
 
 
 @pytest.mark.parametrize(

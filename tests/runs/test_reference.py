@@ -7,6 +7,7 @@ from benchopt.results import read_results, save_results
 from helpers import ROOT, accounted_run, commit_all
 from test_plots import HALF, cell, some_pictures
 
+from benchmark_utils import __main__ as entry
 from benchmark_utils.__main__ import main
 from benchmark_utils.results.beside import SAME_DATA
 from benchmark_utils.runs import cells, reference
@@ -57,6 +58,37 @@ def test_rows_of_a_changed_checkout_are_refused_before_the_run(commit, monkeypat
     with pytest.raises(SystemExit):
         main(["run", "-s", "dps", "-d", "gaussian", "--output", "never", "--rows", "results"])
     assert f"this one is {commit}" in capsys.readouterr().err
+
+
+def test_rows_of_sources_that_git_does_not_track_are_refused(monkeypatch, tmp_path):
+    (tmp_path / "solvers").mkdir()
+    (tmp_path / "objective.py").write_text("")
+    monkeypatch.setattr(reference, "git_commit", lambda: commit)
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    commit = commit_all(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "mine.py").write_text("")
+    reference.check_checkout()
+    (tmp_path / "solvers" / "mine.py").write_text("")
+    with pytest.raises(ValueError, match=r"commit or remove: \?\? solvers/mine.py"):
+        reference.check_checkout()
+
+
+def test_rows_that_cannot_be_written_are_one_error(monkeypatch, tmp_path, capsys):
+    rows = pd.DataFrame(cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]})).assign(objective_git_commit="x-dirty")
+    path = save_results(rows, tmp_path / "run.parquet")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(entry, "check_checkout", lambda: None)
+    monkeypatch.setattr(entry.run, "read_request", lambda rest: ([], {}, path, None))
+    monkeypatch.setattr(entry.run, "run_and_account", lambda *request: 0)
+    with pytest.raises(SystemExit):
+        main(["run", "--rows", str(tmp_path / "rows")])
+    assert "run.parquet has rows of x-dirty: compute these again" in capsys.readouterr().err
+    ran = []
+    monkeypatch.setattr(entry.run, "run_and_account", lambda *request: ran.append(request))
+    with pytest.raises(SystemExit):
+        main(["run", "--rows", str(path)])
+    assert not ran and str(path) in capsys.readouterr().err  # a file, where a folder must be: told before the run
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("reference_*.yml")), ids=lambda path: path.stem)
