@@ -6,6 +6,8 @@ from numbers import Integral, Real
 WHOLE = {  # the smallest of each
     "first": 0,
     "n_images": 1,
+    "n_records": 1,
+    "length": 1,
     "n_samples": 1,
     "batch_size": 1,
     "n_problems": 1,

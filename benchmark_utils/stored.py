@@ -11,7 +11,6 @@ from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 
 N_PICTURES = 4
 N_TRACES, N_TRACED_DRAWS = 2, 5
-BAND = (0.05, 0.95)
 BATCH = 16  # pictures at a time through the Inception network
 AUDIO_LENGTH = 2**18  # 12 seconds: about 1.5 MB for truth and sample of one cell
 WINDOW = 2048
@@ -30,7 +29,7 @@ def store(problem, x_true, samples, groups, fid, keep_all=False):
         signals = problem.y, x_true, samples[:, 0]
         return store_audio(*(None if x is None else torch.cat(list(x[groups[0]]), -1) for x in signals))
     if "leads" in problem.capabilities:
-        return store_traces(problem, x_true, samples)
+        return store_traces(problem, x_true, samples, keep_all)
     if "image" in problem.capabilities:
         return store_pictures(problem, x_true, samples, fid, keep_all)
     return None
@@ -128,14 +127,15 @@ def encode(stems):
     return np.frombuffer(buffer.getvalue(), dtype=np.uint8)
 
 
-def store_traces(problem, x_true, samples):
+def store_traces(problem, x_true, samples, keep_all):
     """float16 arrays of the first records: truth, what was seen of it (else NaN), mean (k, leads, time).
 
-    ``band`` (k, 2, leads, time) has the 5 % and 95 % quantiles of all draws, ``draws_of_leads`` (k, d, leads, time) the
-    first draws one by one.
+    ``band`` (k, 2, leads, time) is the range of all draws, ``draws_of_leads`` (k, d, leads, time) are the first draws
+    one by one; all draws of all records with ``keep_all``.
     """
-    x, y, draws = (part[:N_TRACES].double() for part in (x_true, problem.y, samples))
-    seen = torch.where(problem.operator.mask[:N_TRACES] != 0, y, torch.nan)
-    band = draws.quantile(torch.tensor(BAND, dtype=draws.dtype), 1).movedim(0, 1)
-    named = {"truth": x, "seen": seen, "mean": draws.mean(1), "band": band, "draws_of_leads": draws[:, :N_TRACED_DRAWS]}
+    n, n_draws = (None, None) if keep_all else (N_TRACES, N_TRACED_DRAWS)
+    x, y, draws = (part[:n].double() for part in (x_true, problem.y, samples))
+    seen = torch.where(problem.operator.mask[:n] != 0, y, torch.nan)
+    band = torch.stack(draws.aminmax(dim=1), 1)
+    named = {"truth": x, "seen": seen, "mean": draws.mean(1), "band": band, "draws_of_leads": draws[:, :n_draws]}
     return {name: values.half().numpy() for name, values in named.items()}

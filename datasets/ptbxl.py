@@ -4,6 +4,7 @@ from benchopt import BaseDataset
 from benchmark_utils.files.ptbxl import LEADS, UNITS, cut_window, read_shipped, read_test_fold
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.leads import lead_mask
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 
 NOISE_STD = {"lead": 0.05, "random_lead": 0.05, "block": 0.05, "gap": 0.05, "denoise": 0.3}
@@ -67,7 +68,8 @@ class Dataset(BaseDataset):
         }
 
     def check(self):
-        """Raise ValueError, with what is allowed, for an unknown task, records or units and a bad range."""
+        """Raise ValueError, with what is allowed, for an unknown task, records or units and a bad number."""
+        check_options(self)
         for name, known in ("task", NOISE_STD), ("records", RECORDS), ("units", UNITS):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -75,12 +77,11 @@ class Dataset(BaseDataset):
             raise ValueError(f"leads={self.leads} is for task=lead: task={self.task} does not choose leads")
         if self.units == "mV" and self.records == "shipped":
             raise ValueError("the shipped records have lost their scales: units=mV needs records=test and PTBXL_PATH")
-        if self.first < 0 or self.n_records < 1:
-            raise ValueError(f"first must be 0 or more and n_records 1 or more, got {self.first} and {self.n_records}")
 
     def seen_leads(self):
         """Positions in ``LEADS`` of the leads that ``leads`` names, one or several; raises ValueError."""
-        names = ["I"] if self.leads is None else [self.leads] if isinstance(self.leads, str) else list(self.leads)
+        leads = "I" if self.leads is None else self.leads
+        names = list(leads) if isinstance(leads, (list, tuple)) else [leads]
         unknown = [name for name in names if name not in LEADS]
         if unknown or not 0 < len(set(names)) < len(LEADS):
             raise ValueError(f"leads must name some of {', '.join(LEADS)}, not all, got {self.leads!r}")

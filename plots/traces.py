@@ -2,7 +2,7 @@ from benchmark_utils.results import page, traces
 
 
 class Plot(page.BasePlot):
-    """Electrocardiograms: per lead the truth, what was seen of it, the mean, the band and single draws of a method."""
+    """Electrocardiograms: per lead the truth, what was seen of it, the mean, the range and single draws of a method."""
 
     name = "traces"
     type = "image"

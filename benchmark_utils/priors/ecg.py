@@ -123,8 +123,8 @@ class ECG(LoadedPrior):
 
 def check_length(length, divisor):
     """Raise ValueError unless windows can have ``length`` samples: a multiple of ``divisor``, up to a record's."""
-    if isinstance(length, bool) or length != int(length) or length % divisor or not 0 < length <= RECORD_LENGTH:
-        raise ValueError(f"length must be a multiple of {divisor} from {divisor} to {RECORD_LENGTH}, got {length}")
+    if type(length) is not int or length % divisor or not 0 < length <= RECORD_LENGTH:
+        raise ValueError(f"length must be a multiple of {divisor} from {divisor} to {RECORD_LENGTH}, got {length!r}")
 
 
 def ecg(length=WINDOW_LENGTH):

@@ -186,7 +186,11 @@ def test_scores_of_the_network_do_not_depend_on_the_batch(name):
         ({"units": "mV"}, "units=mV needs records=test and PTBXL_PATH"),
         ({"units": "mV", "records": "test"}, "prior=ecg is of leads of variance 1"),
         ({"first": 15}, "20 records are shipped: first=15, n_records=20 go beyond them"),
-        ({"n_records": 0}, "n_records 1 or more, got 0 and 0"),
+        ({"n_records": 0}, "ptbxl: n_records must be a whole number of 1 or more, got 0"),
+        ({"n_records": 2.5}, "ptbxl: n_records must be a whole number of 1 or more, got 2.5"),
+        ({"first": "abc"}, "ptbxl: first must be a whole number of 0 or more, got 'abc'"),
+        ({"length": "abc"}, "ptbxl: length must be a whole number of 1 or more, got 'abc'"),
+        ({"leads": 5}, "leads must name some of I, II, III, V1, V2, V3, V4, V5, V6, not all, got 5"),
         ({"prior": "faces64"}, "prior=faces64 has signals of shape (3, 64, 64); a prior of 9 leads is needed"),
         ({"length": 13}, "length must be a multiple of 8 from 8 to 1000, got 13"),
         ({"prior": "ecg_beats", "length": 64}, "prior ecg_beats has no option length"),
@@ -230,11 +234,30 @@ def test_traces_are_stored_and_drawn():
     np.testing.assert_allclose(trace.seen[0], found.problem.y[0, 0], atol=0.01)
     assert np.isnan(trace.seen[1:]).all()
     assert np.abs(trace.mean).max() < 1e-3 and trace.draws.shape == (5, 9, 72)
-    np.testing.assert_allclose(trace.band, np.broadcast_to([[[-0.9]], [[0.9]]], (2, 9, 72)), atol=0.01)
+    np.testing.assert_allclose(trace.band, np.broadcast_to([[[-1.0]], [[1.0]]], (2, 9, 72)), atol=0.01)
     figure = traces.draw_trace(trace)
     assert [panel.texts[0].get_text() for panel in figure.axes] == list(np.reshape(LEADS, (3, 3)).T.flatten())
     pixels = traces.trace_pixels(trace)
     assert pixels.dtype == np.uint8 and pixels.shape == (520, 880, 3) and pixels.std() > 5
+
+
+def test_keep_all_stores_all_draws_of_all_records():
+    found = objective(**SMALL, n_records=3)
+    samples = draw(Zero, found.problem, found.prior, 7) + torch.arange(7.0).view(1, 7, 1, 1)
+    stored = store(found.problem, found.x_true, samples, found.groups, fid=False, keep_all=True)
+    assert stored["draws_of_leads"].shape == (3, 7, 9, 72) and len(stored["truth"]) == len(stored["seen"]) == 3
+    assert (stored["draws_of_leads"] == np.arange(7).reshape(1, 7, 1, 1)).all()
+
+
+def test_ranges_of_exact_draws_hold_their_nominal_share():
+    """Another exact draw lies inside the range of ten with 9 / 11; in their interpolated 90 % band with about 0.74."""
+    found = objective(**SMALL, n_records=20, task="denoise")
+    draws = draw(ExactPosterior, found.problem, found.prior, 11)
+    stored = store(found.problem, draws[:, 10], draws[:, :10], found.groups, fid=False, keep_all=True)
+    low, high = stored["band"].swapaxes(0, 1)
+    inside = (low <= stored["truth"]) & (stored["truth"] <= high)
+    assert inside.mean() == pytest.approx(9 / 11, abs=0.02)
+    assert "(D - 1) / (D + 1)" in traces.NOTE
 
 
 def test_page_and_report_show_traces():
