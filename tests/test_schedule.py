@@ -113,7 +113,7 @@ def test_a_preset_is_cut_to_the_levels_that_the_prior_has(name, capsys):
     full, solver = Solver.get_instance(), Solver.get_instance()
     full.resolve_presets("gaussian", "gaussian")
     solver.set_objective(problem, handle, 2, 0)
-    cut = full.n_steps > 50 and name not in ("msdm", "deepinv_dps", "deepinv_diffpir")  # which have their own grids
+    cut = full.n_steps > 50 and Solver.steps_are_levels  # else it has its own grid
     assert solver.n_steps == (50 if cut else full.n_steps)
     notice = f"{name}: its preset n_steps={full.n_steps} is cut to 50, the noise levels of the prior"
     assert (notice in capsys.readouterr().out) == cut
