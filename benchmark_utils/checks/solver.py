@@ -45,6 +45,7 @@ META_CELLS = [
     ("ffhq_super_resolution", {"factor": 4} | FACES),
     ("ffhq_hdr", FACES),
     ("slakh2100", {"chunk_length": 8192, "chunks": 2}),
+    ("ptbxl", {"prior": "ecg_stationary", "task": "random_lead", "length": 72, "n_records": 2}),
 ]
 
 
