@@ -31,6 +31,7 @@ CAPABILITIES = {
     "image": "signals are images (C, H, W)",
     "separation": "signals are stems and A is their sum",
     "leads": "signals are leads of an electrocardiogram, and A hides some or some time",
+    "unit_variance": "each lead of an electrocardiogram has variance 1",
     "truth": "the true signals are known to the objective, which scores with them",
 }
 
@@ -213,7 +214,7 @@ def capabilities(operator: Physics, noise: NoiseModel, prior: Prior) -> frozense
     solvable = "gaussian" in found and ("svd" in found or hasattr(operator, "pieces"))
     if prior.closed_form and solvable and prior.spec.has_posterior(operator):
         found.add("closed_form")
-    found |= {name for name in ("separation", "leads") if getattr(operator, name, False)}
+    found |= {name for name in ("separation", "leads", "unit_variance") if getattr(operator, name, False)}
     if len(prior.signal_shape) == 3:
         found.add("image")
     return frozenset(found)

@@ -19,9 +19,11 @@ class Dataset(BaseDataset):
     https://doi.org/10.1038/s41597-020-0495-6; the tasks are those of the ECG follow-up of MGPS (Moufad et al., ICLR
     2025, https://arxiv.org/abs/2410.09945). ``task`` is ``lead`` (the leads that ``leads`` names are seen, lead I
     unless given), ``random_lead`` (three of the nine), ``block`` (the second half of all is hidden), ``gap`` (the
-    middle quarter) or ``denoise`` (all are seen, with noise 0.3 and not 0.05). ``records`` is ``shipped``, 20 of them,
-    or ``test``: fold 10 of the user's PTB-XL, which ``PTBXL_PATH`` names. ``units`` are ``z``, each lead of each record
-    with mean 0 and variance 1, or ``mV``, for a prior of your own. ``length`` is that of the window in samples.
+    middle quarter) or ``denoise`` (all are seen, with noise 0.3 and not 0.05, unless ``noise_std`` says otherwise, in
+    the units of the leads). ``records`` is ``shipped``, 20 of them, or ``test``: fold 10 of the user's PTB-XL, which
+    ``PTBXL_PATH`` names, band-passed from 0.5 to 40 Hz (Butterworth of order 3, forwards and backwards). ``units`` are
+    ``z``, each lead of each record with mean 0 and variance 1, or ``mV``, for a prior of your own. ``length`` is that
+    of the window in samples.
     """
 
     name = "ptbxl"
@@ -33,6 +35,7 @@ class Dataset(BaseDataset):
         "first": [0],
         "n_records": [20],
         "units": ["z"],
+        "noise_std": [None],
         "length": [None],
     }
     test_config = {"length": 72, "n_records": 1}
@@ -54,10 +57,11 @@ class Dataset(BaseDataset):
             return {"missing": str(error)}
         if len(ids) < self.n_records:
             raise ValueError(f"20 records are shipped: first={self.first}, n_records={self.n_records} go beyond them")
+        windows = [cut_window(x, prior.signal_shape[1], f"ECG {id}") for id, x in zip(ids, records, strict=True)]
         return {
-            "x_true": torch.stack([cut_window(record, prior.signal_shape[1]) for record in records]),
-            "operator": lead_mask(self.task, prior.signal_shape, numbers, self.seen_leads()),
-            "noise": GaussianNoise(NOISE_STD[self.task]),
+            "x_true": torch.stack(windows),
+            "operator": lead_mask(self.task, prior.signal_shape, numbers, self.seen_leads(), self.units),
+            "noise": GaussianNoise(self.noise_std or NOISE_STD[self.task]),
             "task": self.task,
             "prior": prior,
             "metrics": METRICS,

@@ -36,6 +36,7 @@ class Solver(PosteriorSampler):
         ("ffhq_latent", "*"): {"zeta": 0.2},
         ("ffhq_latent", "sr*"): {"zeta": 1.0},
         ("audio", "*"): {"zeta": 2.0},
+        # zeta of the masks of images; the gamma .5 of the ECG follow-up of MGPS has an unknown convention
         ("ecg", "*"): {"n_steps": 200, "zeta": 2.0},
     }
 

@@ -15,7 +15,7 @@ class Solver(PosteriorSampler):
 
     name = "regression"
     test_config = {"dataset": {"name": "ptbxl"}}
-    needs = {"leads", "gaussian"}
+    needs = {"leads", "gaussian", "unit_variance"}
 
     def sample(self, problem, prior, rng):
         covariance = read_safetensors(STATIONARY.find())["covariance"][..., 0].to(problem.y)

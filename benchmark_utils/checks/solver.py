@@ -46,7 +46,7 @@ META_CELLS = [
     ("ffhq_super_resolution", {"factor": 4} | FACES),
     ("ffhq_hdr", FACES),
     ("slakh2100", {"chunk_length": 8192, "chunks": 2}),
-    ("ptbxl", {"prior": "ecg", "n_records": 2, "task": "random_lead"}),
+    ("ptbxl", {"prior": "ecg_stationary", "task": "random_lead", "length": 72, "n_records": 2}),
     ("labelled_mixture", {"n_problems": 2}),
 ]
 

@@ -86,13 +86,12 @@ def read_record(path, units):
         raise ValueError(
             f"{path}.hea has {signals.shape[1]} samples, but 10 seconds, {RECORD_LENGTH}, are needed: download it again"
         )
+    if flat := [lead for lead, signal in zip(LEADS, signals, strict=True) if not np.ptp(signal[:RECORD_LENGTH])]:
+        raise ValueError(f"{path}.dat: lead {flat[0]} is flat: leave the record out of {INDEX}")
     filtered = sosfiltfilt(butter(3, BAND, "bandpass", fs=SAMPLE_RATE, output="sos"), signals)[:, :RECORD_LENGTH]
     if units == "mV":
         return torch.from_numpy(filtered.copy())
     std = filtered.std(1, keepdims=True)
-    if not std.all():
-        flat = LEADS[int(np.flatnonzero(std[:, 0] == 0)[0])]
-        raise ValueError(f"{path}.dat: lead {flat} is flat and has no scale: leave the record out of {INDEX}")
     return torch.from_numpy((filtered - filtered.mean(1, keepdims=True)) / std)
 
 
@@ -110,18 +109,20 @@ def r_peaks(record):
 def cut_beats(record):
     """Windows (beats, leads, 64) of a record around each R peak that has room for it."""
     starts = [peak - R_PEAK for peak in r_peaks(record) if R_PEAK <= peak <= record.shape[1] - BEAT_LENGTH + R_PEAK]
-    return torch.stack([record[:, start : start + BEAT_LENGTH] for start in starts])
+    return record.unfold(1, BEAT_LENGTH, 1)[:, starts].movedim(1, 0)
 
 
-def cut_window(record, length):
+def cut_window(record, length, name="the record"):
     """The middle ``length`` samples of a record (leads, length); 64 samples are its middle beat instead.
 
-    Raises ValueError for more samples than the record has.
+    Raises ValueError, with the record's ``name``, for more samples than it has and where it has no beat.
     """
     if length == BEAT_LENGTH:
         beats = cut_beats(record)
+        if not len(beats):
+            raise ValueError(f"{name} has no beat with {BEAT_LENGTH} samples around it: leave it out, or change length")
         return beats[len(beats) // 2]
     if length > record.shape[1]:
-        raise ValueError(f"windows of {length} samples are asked for, but a record has {record.shape[1]}")
+        raise ValueError(f"windows of {length} samples are asked for, but {name} has {record.shape[1]}")
     first = (record.shape[1] - length) // 2
     return record[:, first : first + length]

@@ -14,9 +14,16 @@ class SeenLeads(PerImage, Inpainting):
 
     per_image = ("mask",)
     leads = True
+    unit_variance = True
 
 
-def lead_mask(task, shape, records, leads):
+class SeenMillivolts(SeenLeads):
+    """The same for leads in mV."""
+
+    unit_variance = False
+
+
+def lead_mask(task, shape, records, leads, units="z"):
     """The operator of a task for records of ``shape``, (leads, time), with the numbers ``records``.
 
     ``lead`` shows the leads of the positions ``leads``, ``random_lead`` three that belong to the record's number,
@@ -34,4 +41,4 @@ def lead_mask(task, shape, records, leads):
         seen[..., length // 2 :] = 0
     elif task == "gap":
         seen[..., 3 * length // 8 : 5 * length // 8] = 0
-    return SeenLeads(img_size=tuple(shape), mask=seen)
+    return (SeenLeads if units == "z" else SeenMillivolts)(img_size=tuple(shape), mask=seen)

@@ -18,7 +18,7 @@ STATIONARY = Asset("ecg/ecg_stationary.safetensors")
 
 
 class StationaryGaussian(LoadedPrior):
-    """Zero-mean stationary leads on a circle of ``length`` samples, in float64.
+    """Zero-mean stationary leads on a circle of ``length`` samples, an even number, in float64.
 
     ``covariance`` (leads, leads, lags) is ``E[x_a(t + k) x_b(t)]``, k = 0, 1, ...; a linear taper ends it at half the
     circle, so that the spectra S(f) = Q diag(v) Q^H, (frequencies, leads, leads), have no negative eigenvalue v but for
@@ -45,9 +45,7 @@ class StationaryGaussian(LoadedPrior):
         self.eigenvalues = eigenvalues.clamp(min=self.FLOOR).to(self.device)
         self.vectors = vectors.to(self.device)
         self.multiplicity = torch.full((length // 2 + 1,), 2.0, dtype=self.dtype, device=self.device)
-        self.multiplicity[0] = 1
-        if length % 2 == 0:
-            self.multiplicity[-1] = 1
+        self.multiplicity[[0, -1]] = 1
 
     def transform(self, x):
         """Orthonormal Fourier coefficients (n, frequencies, leads) of signals (n, leads, time)."""

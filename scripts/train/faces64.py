@@ -137,6 +137,7 @@ def main():
 
     def draw(generator):
         index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
+        # before the augmentation, which takes the numbers that follow in the stream
         sigma = draw_sigmas(args.batch_size, -0.8, 1.2, (EDMUNet.SIGMA_MIN, EDMUNet.SIGMA_MAX), generator)
         return augment(images[index], generator), sigma
 

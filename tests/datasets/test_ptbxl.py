@@ -190,6 +190,7 @@ def test_scores_of_the_network_do_not_depend_on_the_batch(name):
         ({"n_records": 2.5}, "ptbxl: n_records must be a whole number of 1 or more, got 2.5"),
         ({"first": "abc"}, "ptbxl: first must be a whole number of 0 or more, got 'abc'"),
         ({"length": "abc"}, "ptbxl: length must be a whole number of 1 or more, got 'abc'"),
+        ({"noise_std": 0}, "ptbxl: noise_std must be a number above 0, got 0"),
         ({"leads": 5}, "leads must name some of I, II, III, V1, V2, V3, V4, V5, V6, not all, got 5"),
         ({"prior": "faces64"}, "prior=faces64 has signals of shape (3, 64, 64); a prior of 9 leads is needed"),
         ({"length": 13}, "length must be a multiple of 8 from 8 to 1000, got 13"),

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark_utils.evaluate import objective_of
 from benchmark_utils.files.ptbxl import read_record, read_test_fold
 from datasets.ptbxl import Dataset
+from solvers.regression import Solver as Regression
 
 wfdb = pytest.importorskip("wfdb", reason="records of PTB-XL need wfdb: pip install .[ecg]")
 TWELVE = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -86,6 +88,19 @@ def test_millivolts_with_a_prior_of_ones_own(ptbxl, tmp_path):
     data = Dataset.get_instance(records="test", n_records=1, units="mV", prior=str(prior)).get_data()
     size = data["x_true"][0].std(1)
     torch.testing.assert_close(size[1] / size[0], torch.tensor(2.0, dtype=torch.float64), rtol=0.02, atol=0)
+    options = {"records": "test", "n_records": 1, "units": "mV", "prior": str(prior), "noise_std": 0.01}
+    found = objective_of(Dataset.get_instance(**options))
+    assert found.problem.noise.std == 0.01
+    skipped, reason = Regression.get_instance().skip(problem=found.problem, prior=found.prior)
+    assert skipped and "unit_variance" in reason
+
+
+def test_records_without_beats_are_named(ptbxl):
+    signals = 0.001 * tones()
+    signals[10:20] += 5 * np.sin(np.arange(10))[:, None]  # one peak, too near to the start for a window
+    write(ptbxl / "records100" / "00000", "00017_lr", signals)
+    with pytest.raises(ValueError, match="ECG 17 has no beat with 64 samples around it: leave it out"):
+        Dataset.get_instance(records="test", n_records=1, prior="ecg_beats").get_data()
 
 
 def damaged(folder, **changes):
@@ -97,7 +112,7 @@ def damaged(folder, **changes):
     if "nan" in changes:
         signals[123, 7] = np.nan
     if "flat" in changes:
-        signals[:, 10] = 0.0
+        signals[:, 10] = changes["flat"]
     if "leads" in changes:
         return write(folder, "bad", signals[:, :6], leads=TWELVE[:6])
     return write(folder, "bad", signals, **options)
@@ -110,7 +125,8 @@ def damaged(folder, **changes):
         ({"rate": 500}, "bad.hea has 500 samples per second, but 100 are needed: give PTB-XL's records100"),
         ({"leads": 6}, "bad.hea has no lead V1, V2, V3, V4, V5, V6: all of I, II, III"),
         ({"nan": True}, "bad.dat has samples that are no finite numbers, first in lead V2 at 1.23 s"),
-        ({"flat": True}, "bad.dat: lead V5 is flat and has no scale"),
+        ({"flat": 0.0}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
+        ({"flat": 0.3}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
     ],
 )
 def test_records_that_cannot_be_used(tmp_path, changes, message):
