@@ -109,6 +109,8 @@ class Objective(RecordsAttempts, BaseObjective):
             missing = "comparing draws with an exact posterior needs n_samples of 2 or more"
         if missing is None and self.n_samples == 1 and "crps" in metrics:
             missing = "the CRPS needs n_samples of 2 or more"
+        if missing is None and self.n_samples in range(1, 6) and "precision" in metrics:
+            missing = "precision and recall reach for the fifth neighbour: they need n_samples of 6 or more"
         if missing is None and self.n_samples == 1 and metrics[:1] == ("spread",):
             missing = "the spread of draws, the only score without an exact law, needs n_samples of 2 or more"
         if missing is None and (self.precision not in (None, "float32") or self.compile) and not prior.has_networks:

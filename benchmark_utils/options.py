@@ -21,6 +21,7 @@ POSITIVE = (
     *("noise_std", "poisson_rate", "sigma_max"),
     *("factor", "hidden", "blur_std", "quality", "angles", "acceleration", "fraction"),  # whose ranges their tasks know
 )
+NOT_NEGATIVE = ("weight",)
 
 
 def check_options(owner):
@@ -38,6 +39,8 @@ def check_options(owner):
             kind = f"a whole number of {WHOLE[name]} or more"
         elif name in POSITIVE and not (number and 0 < value < math.inf):
             kind = "a number above 0"
+        elif name in NOT_NEGATIVE and not (number and 0 <= value < math.inf):
+            kind = "a number of 0 or more"
         else:
             continue
         raise ValueError(f"{owner.name}: {name} must be {' or '.join([kind, *words])}, got {value!r}")

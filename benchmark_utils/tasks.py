@@ -293,13 +293,11 @@ def label_data(prior, label, weight, n_problems, n_samples, pictures=None, metri
     """The objective's data of ``n_problems`` repetitions of one label under a labelled closed-form prior.
 
     They differ by the random numbers of the samplers. ``pictures`` (C, *signal) show the labels. Raises ValueError for
-    an unknown label, a weight below 0 and fewer than one problem.
+    an unknown label.
     """
     n_classes = prior.load("cpu").n_classes
-    if label not in range(n_classes):
+    if isinstance(label, bool) or not isinstance(label, int) or label not in range(n_classes):
         raise ValueError(f"unknown label {label!r}; prior {prior.name} has the labels 0 to {n_classes - 1}")
-    if n_problems < 1:
-        raise ValueError(f"n_problems must be 1 or more, got {n_problems}")
     problems = tuple(range(n_problems))
     return {
         "y": F.one_hot(torch.full((n_problems,), int(label)), n_classes).double(),

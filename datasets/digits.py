@@ -3,6 +3,7 @@ from benchopt import BaseDataset
 from benchmark_utils.files.paths import asset
 from benchmark_utils.files.weights import read_safetensors
 from benchmark_utils.label_scores import CLASSIFIER
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.tasks import EXACT_LAW_METRICS, label_data
 
@@ -21,6 +22,7 @@ class Dataset(BaseDataset):
     test_config = {"n_problems": 1}
 
     def get_data(self):
+        check_options(self)
         pictures = read_safetensors(asset(CLASSIFIER))["examples"] / 8 - 1
         metrics = (*EXACT_LAW_METRICS, "class_accuracy")
         return label_data(Prior("digits"), self.label, self.weight, self.n_problems, 1000, pictures, metrics)

@@ -1,5 +1,6 @@
 from benchopt import BaseDataset
 
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.tasks import label_data
 
@@ -17,5 +18,6 @@ class Dataset(BaseDataset):
     test_config = {"n_problems": 1}
 
     def get_data(self):
+        check_options(self)
         prior = Prior("labelled_mixture", (("dim", self.dim),))
         return label_data(prior, self.label, self.weight, self.n_problems, n_samples=2000)

@@ -40,9 +40,9 @@ def test_guided_samplers_are_skipped_without_a_label():
         (LabelledMixture, {"label": 5}, "unknown label 5; prior labelled_mixture has the labels 0 to 4"),
         (LabelledMixture, {"label": -1}, "unknown label -1"),
         (LabelledMixture, {"label": "cat"}, "unknown label 'cat'"),
-        (LabelledMixture, {"weight": -1.0}, "the weight of a label must be a number of 0 or more, got -1"),
+        (LabelledMixture, {"weight": -1.0}, "weight must be a number of 0 or more, got -1"),
         (LabelledMixture, {"dim": 5}, "needs an even dimension, got dim=5"),
-        (LabelledMixture, {"n_problems": 0}, "n_problems must be 1 or more, got 0"),
+        (LabelledMixture, {"n_problems": 0}, "n_problems must be a whole number of 1 or more, got 0"),
         (Digits, {"label": 10}, "unknown label 10; prior digits has the labels 0 to 9"),
     ],
 )

@@ -13,7 +13,7 @@ from helpers import draw
 from scipy.integrate import quad
 
 from benchmark_utils.evaluate import objective_of, score
-from benchmark_utils.guidance import guided_levels
+from benchmark_utils.guidance import guide, guided_levels
 from benchmark_utils.noise import LabelTilt
 from benchmark_utils.operators.label import ClassProbabilities
 from benchmark_utils.priors import Prior
@@ -263,6 +263,7 @@ def test_cfgig_with_many_small_rounds(objective):
     assert row["label_probability"] == pytest.approx(0.790, abs=0.015)
 
 
+@pytest.mark.slow
 def test_the_corrected_denoiser_reaches_the_floor():
     row = row_of(objective_of(LabelledMixture.get_instance(n_problems=1), n_samples=500), "tilted_ideal")
     assert row["sliced_wasserstein"] < 0.4 and row["mode_tv"] < 0.08
@@ -303,7 +304,9 @@ def problem_and_prior(weight):
     return InverseProblem(operator, noise, y, "label", 5, (0, 1), capabilities=found), prior
 
 
-@pytest.mark.parametrize("name", GUIDED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "tilted_ideal" else name for name in GUIDED]
+)
 def test_weight_one_gives_the_draws_of_the_conditional_model(name):
     """Draw by draw where the method is an ODE, of the same law elsewhere."""
     problem, prior = problem_and_prior(1.0)
@@ -343,3 +346,11 @@ def test_a_delayed_form_needs_a_weight_above_one():
     problem, prior = problem_and_prior(0.5)
     with pytest.raises(ValueError, match="form=delayed needs a weight of 1 or more"):
         draw(import_module("solvers.cfgig").Solver, problem, prior, 2, form="delayed")
+
+
+def test_levels_and_intervals_that_guide_nowhere_are_refused():
+    schedule = NoiseSchedule.linear()
+    with pytest.raises(ValueError, match="must start above it, not at 0.002"):
+        guided_levels(schedule, 5, first=0.002)
+    with pytest.raises(ValueError, match=r"low < high, got \(3.0, 0.16\)"):
+        guide(None, None, 3.0, (3.0, 0.16))
