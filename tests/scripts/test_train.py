@@ -26,7 +26,7 @@ def test_lagged_covariances_are_means_over_pairs_of_samples():
 
 
 def test_untrained_network_is_the_skip_connection():
-    """Its last weights start at 0, so that without bias D(x; sigma) = x / (1 + sigma^2); with others it adds to that."""
+    """Its last weights start at 0, so that without bias D(x; sigma) = x / (1 + sigma^2); with others it adds."""
     network, sigma = ECGUNet(), torch.tensor([0.1, 2.0])
     x = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
