@@ -1,0 +1,74 @@
+"""What made the embedded priors of electrocardiograms: lagged covariances, the network, the loop's resumption."""
+
+import argparse
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmark_utils.priors.ecg import ECGUNet
+from scripts.train.ecg_gaussian import N_LAGS, lagged_covariances
+from scripts.train.loop import add_arguments, train
+
+
+def test_lagged_covariances_are_means_over_pairs_of_samples():
+    """Beside a direct sum over the pairs k samples apart; the order of the leads says which one is later."""
+    records = torch.randn(3, 2, 600, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    records[:, 1, 5:] += records[:, 0, :-5].clone()  # lead 1 follows lead 0
+    found = lagged_covariances(records)
+    assert found.shape == (2, 2, N_LAGS) and found[1, 0, 5] > 0.8 and abs(found[0, 1, 5]) < 0.1
+    for lag in (0, 1, 5, 499):
+        expected = torch.zeros(2, 2, dtype=torch.float64)
+        for record in records:
+            for t in range(600 - lag):
+                expected += torch.outer(record[:, t + lag], record[:, t])
+        torch.testing.assert_close(found[..., lag], expected / (3 * (600 - lag)))
+
+
+def test_untrained_network_is_the_skip_connection():
+    """Its last weights start at 0, so that without bias D(x; sigma) = x / (1 + sigma^2); with others it adds."""
+    network, sigma = ECGUNet(), torch.tensor([0.1, 2.0])
+    x = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network.last.bias.zero_()
+        torch.testing.assert_close(network(x, sigma), x / (1 + sigma.square())[:, None, None])
+        torch.nn.init.normal_(network.last.weight)
+        assert (network(x, sigma) - x / (1 + sigma.square())[:, None, None]).abs().amin(0).max() > 0.01
+        torch.testing.assert_close(network(x[1:], sigma[1:]), network(x, sigma)[1:], rtol=1e-4, atol=1e-4)
+
+
+class Scale(torch.nn.Module):
+    """D(x; sigma) = scale x."""
+
+    SIGMA_DATA = 1.0
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, sigma):
+        return self.scale * x
+
+
+def test_training_resumes_where_it_stopped(tmp_path, capsys):
+    """A second run goes on from the examples and the weights of the first; one without time left changes nothing."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, tmp_path, minutes=0.005, cool_down=0, batch_size=4, evaluate_every=20)
+
+    def run(minutes):
+        args = parser.parse_args(["--minutes", str(minutes), "--device", "cpu"])
+        train(Scale(), lambda generator: (torch.ones(4, 3), torch.ones(4)), lambda network: None, "scale", args, False)
+        return torch.load(tmp_path / "checkpoint.pt"), load_file(tmp_path / "scale.safetensors")["scale"]
+
+    first, weights = run(0.005)
+    assert first["seen"] > 0 and first["network"]["scale"] > 0
+    assert weights == first["average"]["scale"].half()
+    same, _ = run(0.0)
+    assert same["seen"] == first["seen"] and same["network"]["scale"] == first["network"]["scale"]
+    assert f"resuming after {first['seen']} examples" in capsys.readouterr().out
+    second, _ = run(first["seconds"] / 60 + 0.01)
+    assert second["seen"] > first["seen"] and second["seconds"] > first["seconds"]
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        args = parser.parse_args(["--minutes", "100", "--device", "cpu"])
+        nan = torch.full((4, 3), torch.nan), torch.ones(4)
+        train(Scale(), lambda generator: nan, lambda network: None, "scale", args, False)
