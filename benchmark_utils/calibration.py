@@ -1,9 +1,8 @@
 """Scores that ask whether D posterior draws spread as the truth does around them.
 
 ``samples`` is (n, D, *signal) with D >= 2, ``truth`` (n, *signal); the result has one row per truth, since the entries
-of one truth are no independent trials. ``mask``, broadcast over (n, *signal), is not 0 at the entries that count; a
-row without any gives NaN. If the truth is a draw of the same law as the D draws, its rank among them is uniform on
-0..D: that is where the nominal values come from, which hold for every D.
+of one truth are no independent trials. If the truth is a draw of the same law as the D draws, its rank among them is
+uniform on 0..D: that is where the nominal values come from, which hold for every D.
 """
 
 import numpy as np
@@ -22,22 +21,7 @@ def _check(samples: Tensor, truth: Tensor) -> None:
         raise ValueError("calibration needs 2 or more draws per truth: set the objective's n_samples")
 
 
-def _mean_over_entries(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of ``values`` (n, *signal) over the entries where ``mask`` is not 0, (n,)."""
-    values = values.flatten(1).double() if mask is None else values.double()
-    if mask is None:
-        return values.mean(1)
-    counted = (mask != 0).expand_as(values)
-    return torch.where(counted, values, 0).flatten(1).sum(1) / counted.flatten(1).sum(1)
-
-
-def _draws_beside(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of the D draws lie below the truth, and how many above it, (n, *signal) each."""
-    _check(samples, truth)
-    return (samples < truth[:, None]).sum(1), (samples > truth[:, None]).sum(1)
-
-
-def crps(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+def crps(samples: Tensor, truth: Tensor) -> Tensor:
     """Continuous ranked probability score of each entry, mean over the entries, (n,); in the signal's unit.
 
     ``mean_i |x_i - x| - sum_{i<j} |x_i - x_j| / (D (D - 1))``, the fair form: its mean does not depend on D, and is
@@ -49,7 +33,7 @@ def crps(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     # sum_{i<j} |x_i - x_j| of sorted values is sum_j (2 j - D - 1) x_(j)
     weights = 2 * torch.arange(n_draws, dtype=torch.float64, device=samples.device) - (n_draws - 1)
     pairs = torch.tensordot(samples.sort(1).values.movedim(1, -1), weights, 1)
-    return _mean_over_entries(distance - pairs / (n_draws * (n_draws - 1)), mask)
+    return (distance - pairs / (n_draws * (n_draws - 1))).flatten(1).mean(1)
 
 
 def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
@@ -64,42 +48,31 @@ def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
     return distance - pairs / (n_draws * (n_draws - 1))
 
 
-def range_coverage(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Share of the entries strictly inside the range of their D draws, (n,); nominal (D - 1) / (D + 1)."""
-    below, above = _draws_beside(samples, truth)
-    return _mean_over_entries((below > 0) & (above > 0), mask)
-
-
-def interval_coverage(samples: Tensor, truth: Tensor, level: float, mask: Tensor | None = None) -> tuple[Tensor, float]:
-    """Share of the entries strictly inside a central interval of their D draws, (n,), and its nominal value.
-
-    The interval lies between the k-th smallest and the k-th largest draw, for the k whose nominal value
-    ``(D + 1 - 2 k) / (D + 1)`` is nearest to ``level``. Interpolated quantiles would have none.
-    """
-    below, above = _draws_beside(samples, truth)
-    n_draws = samples.shape[1]
-    k = min(max(round((1 - level) / 2 * (n_draws + 1)), 1), n_draws // 2)
-    return _mean_over_entries((below >= k) & (above >= k), mask), (n_draws + 1 - 2 * k) / (n_draws + 1)
-
-
-def ranks(samples: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+def ranks(samples: Tensor, truth: Tensor) -> Tensor:
     """Rank histogram: share of the entries that have r of the D draws below them, (n, D + 1); nominal 1 / (D + 1).
 
     An entry that equals some of its draws counts in equal parts for every rank that breaking the tie could give.
     """
-    below, above = _draws_beside(samples, truth)
+    _check(samples, truth)
+    below, above = ((samples < truth[:, None]).sum(1), (samples > truth[:, None]).sum(1))
     n_draws = samples.shape[1]
-    share = 1 / (n_draws - above - below + 1).double()
-    if mask is not None:
-        counted = (mask != 0).expand_as(share)
-        share = torch.where(counted, share, 0) / counted.flatten(1).sum(1).view(-1, *[1] * (share.ndim - 1))
-    else:
-        share = share / share[0].numel()
+    share = 1 / (n_draws - above - below + 1).double() / truth[0].numel()
     # a share for the ranks below, ..., D - above: up at the first, down behind the last
     steps = share.new_zeros(len(share), n_draws + 2)
     steps.scatter_add_(1, below.flatten(1), share.flatten(1))
     steps.scatter_add_(1, (n_draws + 1 - above).flatten(1), -share.flatten(1))
     return steps.cumsum(1)[:, :-1]
+
+
+def central_coverage(histogram: Tensor, level: float) -> tuple[Tensor, float]:
+    """Share of the entries inside a central interval of their D draws, (n,), and its nominal value, from ``ranks``.
+
+    The interval lies between the k-th smallest and the k-th largest draw, for the k whose nominal value
+    ``(D + 1 - 2 k) / (D + 1)`` is nearest to ``level``. Interpolated quantiles would have none.
+    """
+    n_draws = histogram.shape[1] - 1
+    k = min(max(round((1 - level) / 2 * (n_draws + 1)), 1), n_draws // 2)
+    return histogram[:, k : n_draws + 1 - k].sum(1), (n_draws + 1 - 2 * k) / (n_draws + 1)
 
 
 def tarp(samples: Tensor, truth: Tensor) -> Tensor:
@@ -126,10 +99,9 @@ def rank_bins(n_draws: int) -> np.ndarray:
     return np.arange(n_draws + 1) * min(n_draws + 1, MOST_BINS) // (n_draws + 1)
 
 
-def binned_ranks(samples: Tensor, truth: Tensor) -> np.ndarray:
-    """:func:`ranks` in the bins of :func:`rank_bins`, (n, bins) in float32."""
-    bins = torch.from_numpy(rank_bins(samples.shape[1]))
-    histogram = ranks(samples, truth).cpu()
+def binned(histogram: Tensor) -> np.ndarray:
+    """Histograms of :func:`ranks` in the bins of :func:`rank_bins`, (n, bins) in float32."""
+    bins, histogram = torch.from_numpy(rank_bins(histogram.shape[1] - 1)), histogram.cpu()
     return histogram.new_zeros(len(histogram), int(bins[-1]) + 1).index_add_(1, bins, histogram).float().numpy()
 
 
@@ -137,11 +109,12 @@ def calibration_scores(draws: Tensor, truth: Tensor) -> dict[str, float | np.nda
     """The columns of one truth (*signal) and its draws (D, *signal), each coverage beside its nominal value."""
     samples, truth = draws[None], truth[None].to(draws)
     row: dict[str, float | np.ndarray] = {"n_draws": len(draws)}
+    histogram = ranks(samples, truth)
     for level in LEVELS:
-        coverage, nominal = interval_coverage(samples, truth, level)
+        coverage, nominal = central_coverage(histogram, level)
         row |= {f"coverage_{100 * level:.0f}": float(coverage), f"coverage_{100 * level:.0f}_floor": nominal}
     row |= {"crps": float(crps(samples, truth)), "energy_score": float(energy_score(samples, truth))}
-    return row | {"tarp": float(tarp(samples, truth)), "rank_histogram": binned_ranks(samples, truth)[0]}
+    return row | {"tarp": float(tarp(samples, truth)), "rank_histogram": binned(histogram)[0]}
 
 
 def exact_scores(reference: Tensor, truth: Tensor) -> dict[str, float | np.ndarray]:
@@ -153,7 +126,7 @@ def exact_scores(reference: Tensor, truth: Tensor) -> dict[str, float | np.ndarr
     samples, truth = reference[None], truth[None].to(reference)
     chosen = np.unique(np.linspace(0, len(reference) - 1, MOST_REPLICATES).round().astype(int))
     others = [torch.cat([reference[:j], reference[j + 1 :]])[None] for j in chosen]
-    null = [binned_ranks(rest, reference[j : j + 1]) for j, rest in zip(chosen, others, strict=True)]
+    null = [binned(ranks(rest, reference[j : j + 1])) for j, rest in zip(chosen, others, strict=True)]
     return {
         "crps_floor": float(crps(samples, truth)),
         "energy_score_floor": float(energy_score(samples, truth)),

@@ -8,7 +8,7 @@ import scoringrules
 import torch
 from scipy.stats import kstest
 
-from benchmark_utils.calibration import crps, energy_score, interval_coverage, range_coverage, ranks, tarp
+from benchmark_utils.calibration import central_coverage, crps, energy_score, ranks, tarp
 from benchmark_utils.evaluate import evaluate
 from benchmark_utils.sampler import PosteriorSampler
 from solvers.exact_posterior import Solver as ExactPosterior
@@ -46,32 +46,30 @@ def test_scores_of_exact_gaussian_draws_do_not_depend_on_their_number(n_draws):
 def test_exact_draws_have_the_nominal_coverage_and_uniform_ranks(n_draws):
     n = 2000
     samples, truth = paired_draws(n, n_draws, 3)
-    found = [(range_coverage(samples, truth), (n_draws - 1) / (n_draws + 1))]
-    found += [interval_coverage(samples, truth, level) for level in (0.5, 0.8, 0.9)]
-    for coverage, nominal in found:
-        assert abs(coverage.mean() - nominal) < 4 * coverage.std() / n**0.5
     histogram = ranks(samples, truth)
+    for coverage, nominal in (central_coverage(histogram, level) for level in (0.5, 0.8, 0.9, 1.0)):
+        assert abs(coverage.mean() - nominal) < 4 * coverage.std() / n**0.5
     assert histogram.shape == (n, n_draws + 1)
     torch.testing.assert_close(histogram.sum(1), torch.ones(n, dtype=torch.float64))
     assert ((histogram.mean(0) - 1 / (n_draws + 1)).abs() < 4 * histogram.std(0) / n**0.5).all()
 
 
 def test_nominal_values_are_the_nearest_that_the_number_of_draws_allows():
-    samples, truth = paired_draws(1, 16, 1)
-    assert [interval_coverage(samples, truth, level)[1] for level in (0.5, 0.8, 0.9)] == [9 / 17, 13 / 17, 15 / 17]
-    assert interval_coverage(samples[:, :2], truth, 0.9)[1] == pytest.approx(1 / 3)
+    assert [central_coverage(torch.ones(1, 17), level)[1] for level in (0.5, 0.8, 0.9)] == [9 / 17, 13 / 17, 15 / 17]
+    assert central_coverage(torch.ones(1, 3), 0.9)[1] == pytest.approx(1 / 3)
 
 
 def test_intervals_by_hand():
     samples = torch.tensor([[1.0, 2, 3, 4, 5]]).T[None]  # five draws of one entry
     for value, rank in ((0.5, 0), (1.5, 1), (3.5, 3), (9.0, 5)):
         truth = torch.tensor([[value]])
-        assert ranks(samples, truth)[0].argmax() == rank and ranks(samples, truth)[0].max() == 1
-        assert range_coverage(samples, truth) == (0 < rank < 5)
-        assert interval_coverage(samples, truth, 1 / 3)[0] == (1 < rank < 4)
-    tie = ranks(samples, torch.tensor([[2.0]]))[0]
-    assert tie.tolist() == [0, 0.5, 0.5, 0, 0, 0]
-    assert range_coverage(samples, torch.tensor([[5.0]])) == 0, "strictly inside"
+        histogram = ranks(samples, truth)
+        assert histogram[0].argmax() == rank and histogram[0].max() == 1
+        assert central_coverage(histogram, 1.0)[0] == (0 < rank < 5)
+        assert central_coverage(histogram, 1 / 3)[0] == (1 < rank < 4)
+    tie = ranks(samples, torch.tensor([[2.0]]))
+    assert tie[0].tolist() == [0, 0.5, 0.5, 0, 0, 0]
+    assert central_coverage(tie, 1 / 3)[0] == 0.5
 
 
 def test_tarp_values_are_uniform_for_exact_draws_and_not_for_others():
@@ -95,19 +93,7 @@ def test_tarp_by_hand():
     assert [tarp(samples, torch.tensor([[x]])).item() for x in (0.5, -2.5, 9.0, 3.0)] == [0, 0.5, 1, 0.625]
 
 
-def test_only_the_entries_of_the_mask_count():
-    samples, truth = paired_draws(6, 5, 8)
-    mask = torch.tensor([1.0, 0, 0, 1, 0, 0, 0, 1])
-    part = mask != 0
-    for score in (crps, range_coverage, ranks, lambda *a: interval_coverage(a[0], a[1], 0.5, *a[2:])[0]):
-        torch.testing.assert_close(score(samples, truth, mask), score(samples[..., part], truth[..., part]))
-    rows = torch.zeros(6, 8)
-    rows[1, 2] = 1  # another mask for each truth, one without any entry
-    found = crps(samples, truth, rows)
-    assert found[1] == crps(samples[1:2, :, 2:3], truth[1:2, 2:3]) and found[0].isnan()
-
-
-@pytest.mark.parametrize("score", [crps, energy_score, range_coverage, ranks, tarp])
+@pytest.mark.parametrize("score", [crps, energy_score, ranks, tarp])
 def test_scores_refuse_one_draw_and_other_shapes_and_do_not_couple_rows(score):
     samples, truth = paired_draws(4, 5, 3)
     with pytest.raises(ValueError, match="n_samples"):
