@@ -13,8 +13,8 @@ class Solver(PosteriorSampler):
     which is no noised version of any law, but at sigma = 0 the law that guidance aims at. With enough corrector steps
     the draws follow it down.
 
-    ``predictor="guided"`` steps with D_w, "conditional" with D_c. A Langevin step has size
-    ``step_size`` sigma^2, on EDM's grid.
+    ``predictor="conditional"`` steps with D_c, as in the paper, "guided", the default here, with D_w. A Langevin step
+    has size ``step_size`` sigma^2, on EDM's grid.
     """
 
     name = "pcg"

@@ -8,8 +8,8 @@ class Solver(PosteriorSampler):
 
     With ``g(x_0) = p(label | x_0)^(w - 1)`` that denoiser is ``E[x_0 g(x_0) | x, label] / E[g(x_0) | x, label]``: CFG's
     plus ``sigma^2 (w - 1)`` times the gradient of the Renyi divergence of order w between the denoising posteriors with
-    and without the label. No pair of denoisers gives it; where labels depend on a plane of a mixture it is a sum.
-    It calls no denoiser of the prior, so that its cost is not counted.
+    and without the label. No pair of denoisers gives it; where labels depend on a plane of a mixture it is a sum over
+    12 Gauss-Hermite nodes an axis. It calls no denoiser of the prior, so that its cost is not counted.
     """
 
     name = "tilted_ideal"
