@@ -29,7 +29,8 @@ def guided_levels(schedule, n_steps, sampler="heun", first=math.inf):
     top = max(1, sum(schedule.sigma(t) <= first for t in range(1, schedule.T + 1)))
     if n_steps > top:
         raise ValueError(f"{n_steps} steps, but the prior has {top} noise levels up to {first:g}: use fewer")
-    return [*(schedule.sigma(1 + round(i * (top - 1) / max(1, n_steps - 1))) for i in reversed(range(n_steps))), 0.0]
+    lower = [schedule.sigma(1 + round(i * (top - 1) / (n_steps - 1))) for i in reversed(range(n_steps - 1))]
+    return [schedule.sigma(top), *lower, 0.0]
 
 
 def guide(prior, label, weight, interval=(0.0, math.inf)):

@@ -4,6 +4,7 @@ from benchopt import BaseDataset
 
 from benchmark_utils.noise import LabelTilt
 from benchmark_utils.operators.label import LabelOnly
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 
 
@@ -28,6 +29,7 @@ class Dataset(BaseDataset):
 
     def get_data(self):
         """The objective's data, or ``{"missing": what to do}`` without the weights."""
+        check_options(self)
         prior = self.prior_handle()
         try:
             prior.weights.require()

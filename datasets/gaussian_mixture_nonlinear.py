@@ -3,6 +3,7 @@ from benchopt import BaseDataset
 
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.elementwise import elementwise
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.rng import stream_seed
 
@@ -18,6 +19,7 @@ class Dataset(BaseDataset):
     parameters = {"operator": ["modulus", "clip"], "dim": [2], "seed": [0], "noise_std": [0.5]}
 
     def get_data(self):
+        check_options(self)
         prior = Prior("gaussian_mixture", (("dim", self.dim), ("seed", self.seed)))
         generator = torch.Generator().manual_seed(stream_seed(self.seed, "truth", self.operator, self.dim))
         return {

@@ -3,6 +3,7 @@ from benchopt import BaseDataset
 from benchmark_utils.files.paths import files_state, own_path
 from benchmark_utils.noise import TextTilt
 from benchmark_utils.operators.label import LabelOnly
+from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 
 
@@ -32,6 +33,7 @@ class Dataset(BaseDataset):
 
     def get_data(self):
         """The objective's data, or ``{"missing": what to do}`` without the weights or the package transformers."""
+        check_options(self)
         prior = self.prior_handle()
         try:
             prior.weights.require()

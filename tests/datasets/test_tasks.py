@@ -244,6 +244,8 @@ BAD_NUMBERS = [
     ("labelled_mixture", {"weight": -1}, "labelled_mixture: weight must be a number of 0 or more, got -1"),
     ("labelled_mixture", {"dim": "abc"}, "labelled_mixture: dim must be a whole number of 1 or more, got 'abc'"),
     ("labelled_mixture", {"label": True}, "unknown label True; prior labelled_mixture has the labels 0 to 4"),
+    ("class_conditional", {"weight": -1}, "class_conditional: weight must be a number of 0 or more, got -1"),
+    ("gaussian_mixture_nonlinear", {"dim": 2.5}, "dim must be a whole number of 1 or more, got 2.5"),
     ("digits", {"n_problems": 2.5}, "digits: n_problems must be a whole number of 1 or more, got 2.5"),
     ("slakh2100", {"sigma_max": "abc"}, "slakh2100: sigma_max must be a number above 0, got 'abc'"),
 ]

@@ -348,6 +348,14 @@ def test_a_delayed_form_needs_a_weight_above_one():
         draw(import_module("solvers.cfgig").Solver, problem, prior, 2, form="delayed")
 
 
+def test_one_ddim_step_starts_where_several_do():
+    schedule = NoiseSchedule.linear()
+    for n_steps in (1, 2, 7):
+        levels = guided_levels(schedule, n_steps, "ddim", first=1.0)
+        assert len(levels) == n_steps + 1 and levels[-1] == 0 and levels == sorted(levels, reverse=True)
+        assert levels[0] == max(schedule.sigma(t) for t in range(1, 1001) if schedule.sigma(t) <= 1)
+
+
 def test_levels_and_intervals_that_guide_nowhere_are_refused():
     schedule = NoiseSchedule.linear()
     with pytest.raises(ValueError, match="must start above it, not at 0.002"):
