@@ -289,6 +289,26 @@ EXACT_LAW_METRICS = ("sliced_wasserstein", "sliced_wasserstein_floor", "mode_tv"
 EXACT_LAW_METRICS += ("variance_ratio", "label_probability", "mmd", "precision", "recall", "density", "coverage")
 
 
+MIXTURE_METRICS = ("sliced_wasserstein", "sliced_wasserstein_floor", "mode_tv", "mean_error", "mean_error_floor")
+MIXTURE_METRICS += ("variance_ratio", "data_misfit")
+
+
+def mixture_data(prior, seed, generator, operator, noise, task):
+    """The objective's data of the problem ``seed``, whose truth ``generator`` draws from a mixture of Gaussians."""
+    return {
+        "x_true": prior.load("cpu").sample(1, generator),
+        "operator": operator,
+        "noise": noise,
+        "task": task,
+        "prior": prior,
+        "metrics": MIXTURE_METRICS,
+        "images": (seed,),
+        "files": (f"problem {seed}",),
+        "n_samples": 1000,
+        "unit": "problems",
+    }
+
+
 def label_data(prior, label, weight, n_problems, n_samples, pictures=None, metrics=EXACT_LAW_METRICS):
     """The objective's data of ``n_problems`` repetitions of one label under a labelled closed-form prior.
 

@@ -6,6 +6,7 @@ from benchmark_utils.operators.dense_svd import random_svd
 from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.rng import stream_seed
+from benchmark_utils.tasks import mixture_data
 
 
 class Dataset(BaseDataset):
@@ -27,26 +28,7 @@ class Dataset(BaseDataset):
         noise_std = self.noise_std
         if noise_std is None:
             noise_std = float(torch.rand((), generator=generator, dtype=torch.float64) * operator.mask.max())
-        return {
-            "x_true": prior.load("cpu").sample(1, self.generator("truth")),
-            "operator": operator,
-            "noise": GaussianNoise(noise_std),
-            "task": "mixture",
-            "prior": prior,
-            "metrics": (
-                "sliced_wasserstein",
-                "sliced_wasserstein_floor",
-                "mode_tv",
-                "mean_error",
-                "mean_error_floor",
-                "variance_ratio",
-                "data_misfit",
-            ),
-            "images": (self.seed,),
-            "files": (f"problem {self.seed}",),
-            "n_samples": 1000,
-            "unit": "problems",
-        }
+        return mixture_data(prior, self.seed, self.generator("truth"), operator, GaussianNoise(noise_std), "mixture")
 
     def generator(self, purpose):
         return torch.Generator().manual_seed(stream_seed(self.seed, purpose, "mixture", self.dim, self.dim_y))

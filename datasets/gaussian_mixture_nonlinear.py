@@ -6,6 +6,7 @@ from benchmark_utils.operators.elementwise import elementwise
 from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
 from benchmark_utils.rng import stream_seed
+from benchmark_utils.tasks import mixture_data
 
 
 class Dataset(BaseDataset):
@@ -22,23 +23,6 @@ class Dataset(BaseDataset):
         check_options(self)
         prior = Prior("gaussian_mixture", (("dim", self.dim), ("seed", self.seed)))
         generator = torch.Generator().manual_seed(stream_seed(self.seed, "truth", self.operator, self.dim))
-        return {
-            "x_true": prior.load("cpu").sample(1, generator),
-            "operator": elementwise(self.operator),
-            "noise": GaussianNoise(self.noise_std),
-            "task": self.operator,
-            "prior": prior,
-            "metrics": (
-                "sliced_wasserstein",
-                "sliced_wasserstein_floor",
-                "mode_tv",
-                "mean_error",
-                "mean_error_floor",
-                "variance_ratio",
-                "data_misfit",
-            ),
-            "images": (self.seed,),
-            "files": (f"problem {self.seed}",),
-            "n_samples": 1000,
-            "unit": "problems",
-        }
+        return mixture_data(
+            prior, self.seed, generator, elementwise(self.operator), GaussianNoise(self.noise_std), self.operator
+        )
