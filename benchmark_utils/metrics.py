@@ -202,8 +202,9 @@ METRICS = {
         0,
         "share of the other draws nearer to the first one than the truth is (Lemos et al. 2023): uniform over truths",
     ),
-    "label_probability": Metric(
-        "label probability", 0, "mean over draws of p(label | x), below it that of the exact law by its moments"
+    "label_probability": Metric("label probability", 0, "mean over draws of p(label | x)"),
+    "label_probability_floor": Metric(
+        "label probability of the exact law", 0, "E p(label | x) by quadrature, or by weighted draws of 64 dimensions"
     ),
     "mmd": Metric("MMD²", -1, "unbiased squared maximum mean discrepancy to exact draws, Gaussian kernel, h² = tr P"),
     "precision": Metric("precision", 0, "share of draws nearer to an exact draw than its 5th exact neighbour"),
@@ -214,7 +215,7 @@ METRICS = {
     **{
         f"{name}_floor": Metric(f"{label} of exact draws", 0, "the same of other exact draws")
         for name, label in {
-            "label_probability": "label probability",
+            "mode_tv": "mode TV",
             "mmd": "MMD²",
             "precision": "precision",
             "recall": "recall",
