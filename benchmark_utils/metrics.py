@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 from torch import Tensor
 
 from benchmark_utils.files.paths import asset
@@ -270,7 +271,10 @@ def mode_total_variation(responsibilities: Tensor, weights: Tensor) -> float:
 
 
 def mean_and_ci(values: ArrayLike) -> tuple[float, float]:
-    """Mean and 95 % half-width ``1.96 sd / sqrt(n)``; NaN half-width for a single value."""
-    values = np.asarray(values, dtype=float)
-    half_width = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    """Mean and half-width ``t sd / sqrt(n)`` of Student's 95 % interval; NaN half-width for a single value.
+
+    t is the quantile of n - 1 degrees of freedom: 12.7 for two values, 2.1 for twenty.
+    """
+    values, n = np.asarray(values, dtype=float), np.size(values)
+    half_width = stdtrit(n - 1, 0.975) * values.std(ddof=1) / n**0.5 if n > 1 else float("nan")
     return float(values.mean()), float(half_width)
