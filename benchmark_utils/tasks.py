@@ -319,7 +319,7 @@ def label_data(prior, label, weight, n_problems, n_samples, pictures=None, metri
 
 
 def repeat_label(label, n_classes, n_problems, prior_name):
-    """The label as a one-hot row for each of ``n_problems`` repetitions, (n, C); raises ValueError for an unknown one."""
+    """The label as one-hot rows (n_problems, C) in float64; raises ValueError for an unknown one."""
     if isinstance(label, bool) or not isinstance(label, int) or label not in range(n_classes):
         raise ValueError(f"unknown label {label!r}; prior {prior_name} has the labels 0 to {n_classes - 1}")
     return F.one_hot(torch.full((n_problems,), label), n_classes).double()

@@ -78,7 +78,11 @@ def export(path, folder):
     columns = [column for column in df.columns if column.startswith("objective_")]
     origin = []
     stored = df["final_results"] if "final_results" in df else []
-    cells = df[[isinstance(found, dict) and bool({"sample", "draws_of_leads"} & set(found)) for found in stored]] if len(stored) else df[:0]
+    cells = (
+        df[[isinstance(found, dict) and bool({"sample", "draws_of_leads"} & set(found)) for found in stored]]
+        if len(stored)
+        else df[:0]
+    )
     for _, cell in cells.iterrows():
         rows = df[(df[CELL] == cell[CELL]).all(axis=1)]
         stored = cell["final_results"]

@@ -25,7 +25,7 @@ from scipy.stats import norm
 
 from benchmark_utils import attempts
 from benchmark_utils.__main__ import main
-from benchmark_utils.metrics import STEMS
+from benchmark_utils.metrics import METRICS, STEMS
 from benchmark_utils.results import charts, paper, pictures, report, scores, tables
 from benchmark_utils.results.page import FIGURE_SPACE, page_table
 from benchmark_utils.results.scores import frechet_distance
@@ -121,7 +121,7 @@ def test_scores_of_shards_are_those_of_one_run(df):
     score = scores.scores(rows)["best"]["lpips"]
     values = np.array([0.1, 0.1, 0.2, 0.2])
     assert score.n == 4
-    np.testing.assert_allclose(score[:2], [0.15, 3.182446 * values.std(ddof=1) / 2], rtol=1e-6)  # Student's t of 3 degrees of freedom
+    np.testing.assert_allclose(score[:2], [0.15, 3.182446 * values.std(ddof=1) / 2], rtol=1e-6)  # Student's t
 
 
 def test_overlapping_shards_and_repetitions_count_an_image_once():
@@ -203,6 +203,15 @@ def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
     assert sorted(as_compared) == [as_compared[i] for i in np.argsort(values)]
     assert metadata["title"] == "t\nnote\na: b"
     assert all(len(row) == len(metadata["columns"]) for row in shown)
+
+
+def test_many_definitions_are_a_view_of_their_own(df):
+    """Above the table of the page stands where they are; the view has every column."""
+    table = tables.leaderboard(df, HALF_TASK)
+    title, shown = page_table(table)[0]["title"], text_rows(tables.definitions(df, HALF_TASK))
+    assert 'view "definitions"' in title and METRICS["lpips"].definition not in title
+    assert ["LPIPS", "lower", METRICS["lpips"].definition] in shown
+    assert set(table.definitions) <= {row[0] for row in shown}
 
 
 def test_exactness_starts_with_the_floor(df):
