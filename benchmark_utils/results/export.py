@@ -96,7 +96,8 @@ def export(path, folder):
             place = folder / name_of(task) / name_of(row["solver_name"]) / name_of(image)
             if row["idx_rep"]:
                 place = place / f"repetition{row['idx_rep']}"
-            values = {c.removeprefix("objective_"): row[c] for c in columns if row[c] == row[c] and row[c] is not None}
+            values = {c.removeprefix("objective_"): row[c] for c in columns if np.ndim(row[c]) == 0}  # no histograms
+            values = {name: value for name, value in values.items() if value == value and value is not None}
             values = {"source": values.pop("file")} | {c: row[c] for c in CELL} | values
             for name, suffix, content in contents_of(stored, i):
                 target = place / f"{name}.{suffix}"
