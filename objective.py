@@ -154,9 +154,9 @@ class Objective(RecordsAttempts, BaseObjective):
         self.prior = replace(prior, precision=self.precision or "float32", compile=bool(self.compile))
         named = [files_state(path) for path in prior.weights.named_paths()]
         self._state = fingerprint(getattr(self._dataset, "_module_filename", None)) | {"named": named}
-        self._reference = None
+        self._exact_draws = None  # of all rows
         self.seed = self.get_seed(use_repetition=True)
-        self._references = {}
+        self._exact_laws = {}  # of each image
         self.draws_per_image = self.n_samples or n_samples
         operator = cast(operator, torch.float64)
         y = self._measure(operator, noise, task, images) if y is None else y.double()
@@ -200,7 +200,7 @@ class Objective(RecordsAttempts, BaseObjective):
                 truth = self._scored(i, join(self.x_true[group]))
                 scores |= calibration_scores(self._scored(i, draws), truth)
                 if posterior is not None:
-                    reference = join(self._reference_draws(posterior)[group])
+                    reference = join(self._draw_exactly(posterior)[group])
                     scores |= exact_scores(self._scored(i, reference), truth)
             if "sliced_wasserstein" in self.metrics:
                 scores |= self._mixture_scores(i, draws)
@@ -228,9 +228,9 @@ class Objective(RecordsAttempts, BaseObjective):
             return None
         return self.prior.load("cpu").posterior(self.problem)
 
-    def _reference_draws(self, posterior):
+    def _draw_exactly(self, posterior):
         """D + 1 exact draws of every row, (n, D + 1, *signal) in float32, made once for all solvers."""
-        if self._reference is None:
+        if self._exact_draws is None:
             n, n_draws = len(self.problem.images), self.draws_per_image + 1
             at_once = max(1, MOST_VALUES // (n * self.x_true[0].numel()))
             parts = []
@@ -240,20 +240,17 @@ class Objective(RecordsAttempts, BaseObjective):
                 key = self.seed, "reference", f"{self.problem.task} calibration", images, [*draws] * n
                 x = posterior.sample(RNG(*key, dtype=torch.float64, block=1))
                 parts.append(x.float().unflatten(0, (n, len(draws))))
-            self._reference = torch.cat(parts, 1)
-        return self._reference
+            self._exact_draws = torch.cat(parts, 1)
+        return self._exact_draws
 
     def _mixture_scores(self, i, draws):
-        """Distances to exact draws, and between two sets of them."""
-        if i not in self._references:
-            self._references[i] = self._draw_reference(i, len(draws))
-        posterior, reference, floors = self._references[i]
-        responsibilities = self.prior.load("cpu").responsibilities(draws)
-        scores = self._distances(i, draws, reference, posterior)
-        scores["mode_tv"] = mode_total_variation(responsibilities, posterior.weights[0])
-        return floors | scores
+        """Distances to the exact law of an image, and those of as many exact draws."""
+        if i not in self._exact_laws:
+            self._exact_laws[i] = self._exact_law(i, len(draws))
+        posterior, reference, floors = self._exact_laws[i]
+        return floors | self._distances(i, draws, reference, posterior)
 
-    def _draw_reference(self, i, n):
+    def _exact_law(self, i, n):
         """The exact posterior of an image, n draws of it, and the scores that n others get, as ``<score>_floor``."""
         posterior = self.prior.load("cpu").posterior(self.problem.rows([i]))
         key = self.seed, "reference", self.problem.task, [self.problem.images[i]] * 2 * n, range(2 * n)
@@ -265,9 +262,10 @@ class Objective(RecordsAttempts, BaseObjective):
         return posterior, reference, {f"{name}_floor": value for name, value in floors.items()}
 
     def _distances(self, i, draws, reference, posterior):
-        """Scores of draws against as many exact ones, both (n, *event)."""
-        image = self.problem.images[i]
+        """Scores of draws against as many exact ones, both (n, *event), and against the modes' weights."""
+        image, responsibilities = self.problem.images[i], self.prior.load("cpu").responsibilities(draws)
         scores = {"sliced_wasserstein": sliced_wasserstein(draws.flatten(1), reference.flatten(1), seed=image)}
+        scores["mode_tv"] = mode_total_variation(responsibilities, posterior.weights[0])
         if "labelled" in self.problem.capabilities:
             scores |= tilted_scores(self.metrics, draws.double(), reference, posterior, self.problem.rows([i]))
         return scores

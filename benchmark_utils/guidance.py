@@ -20,10 +20,11 @@ def guided_levels(schedule, n_steps, sampler="heun", first=math.inf):
     """``n_steps`` noise levels down from ``first``, or from the schedule's largest if that is lower, and 0.
 
     EDM's grid, at most from 80, for Heun's method (Karras et al. 2022, https://arxiv.org/abs/2206.00364, table 1); for
-    DDIM and DDPM the schedule's own levels up to ``first``, uniform in t.
+    DDIM and DDPM the schedule's own levels up to ``first``, uniform in t, or its lowest where all are above. Raises
+    ValueError for a ``first`` that is not above the lowest level, and for more steps than levels.
     """
     if first <= SIGMA_MIN:
-        raise ValueError(f"the noise levels end at {SIGMA_MIN}: they must start above it, not at {first:g}")
+        raise ValueError(f"the noise levels end at {SIGMA_MIN}: sigma_gibbs must be above it, got {first:g}")
     if sampler == "heun":
         return [*karras_levels(min(first, SIGMA_MAX, schedule.sigma(schedule.T)), SIGMA_MIN, n_steps), 0.0]
     top = max(1, sum(schedule.sigma(t) <= first for t in range(1, schedule.T + 1)))
@@ -36,7 +37,7 @@ def guided_levels(schedule, n_steps, sampler="heun", first=math.inf):
 def guide(prior, label, weight, interval=(0.0, math.inf)):
     """The denoiser ``D_u + w (D_c - D_u)`` where sigma lies inside ``interval``, else D_c, as a function (x, sigma).
 
-    Two evaluations; one where the weight is 1, and outside the interval. Raises ValueError for an empty interval.
+    Two evaluations, one where the weight is 1 or outside the interval. Raises ValueError for an empty interval.
     """
     if not interval[0] < interval[1]:
         raise ValueError(f"interval must be (low, high) with low < high, got {tuple(interval)}")

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 from torch import Tensor
 
 from benchmark_utils.files.paths import asset
@@ -202,8 +203,9 @@ METRICS = {
         0,
         "share of the other draws nearer to the first one than the truth is (Lemos et al. 2023): uniform over truths",
     ),
-    "label_probability": Metric(
-        "label probability", 0, "mean over draws of p(label | x), below it that of the exact law by its moments"
+    "label_probability": Metric("label probability", 0, "mean over draws of p(label | x)"),
+    "label_probability_floor": Metric(
+        "label probability of the exact law", 0, "E p(label | x) by quadrature, or by weighted draws of 64 dimensions"
     ),
     "mmd": Metric("MMD²", -1, "unbiased squared maximum mean discrepancy to exact draws, Gaussian kernel, h² = tr P"),
     "precision": Metric("precision", 0, "share of draws nearer to an exact draw than its 5th exact neighbour"),
@@ -214,7 +216,7 @@ METRICS = {
     **{
         f"{name}_floor": Metric(f"{label} of exact draws", 0, "the same of other exact draws")
         for name, label in {
-            "label_probability": "label probability",
+            "mode_tv": "mode TV",
             "mmd": "MMD²",
             "precision": "precision",
             "recall": "recall",
@@ -269,7 +271,10 @@ def mode_total_variation(responsibilities: Tensor, weights: Tensor) -> float:
 
 
 def mean_and_ci(values: ArrayLike) -> tuple[float, float]:
-    """Mean and 95 % half-width ``1.96 sd / sqrt(n)``; NaN half-width for a single value."""
-    values = np.asarray(values, dtype=float)
-    half_width = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    """Mean and half-width ``t sd / sqrt(n)`` of Student's 95 % interval; NaN half-width for a single value.
+
+    t is the quantile of n - 1 degrees of freedom: 12.7 for two values, 2.1 for twenty.
+    """
+    values, n = np.asarray(values, dtype=float), np.size(values)
+    half_width = stdtrit(n - 1, 0.975) * values.std(ddof=1) / n**0.5 if n > 1 else float("nan")
     return float(values.mean()), float(half_width)

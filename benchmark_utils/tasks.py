@@ -310,24 +310,35 @@ def mixture_data(prior, seed, generator, operator, noise, task):
 
 
 def label_data(prior, label, weight, n_problems, n_samples, pictures=None, metrics=EXACT_LAW_METRICS):
-    """The objective's data of ``n_problems`` repetitions of one label under a labelled closed-form prior.
+    """The objective's data of repetitions of one label, 0 to C - 1, under a labelled closed-form prior.
 
-    They differ by the random numbers of the samplers. ``pictures`` (C, *signal) show the labels. Raises ValueError for
-    an unknown label.
+    ``pictures`` (C, *signal) show the labels. Raises ValueError for an unknown label.
     """
-    n_classes = prior.load("cpu").n_classes
+    y = repeat_label(label, prior.load("cpu").n_classes, n_problems, prior.name)
+    return guided_data(prior, y, ClassProbabilities(prior, pictures), LabelTilt(weight), metrics, n_samples)
+
+
+def repeat_label(label, n_classes, n_problems, prior_name):
+    """The label as one-hot rows (n_problems, C) in float64; raises ValueError for an unknown one."""
     if isinstance(label, bool) or not isinstance(label, int) or label not in range(n_classes):
-        raise ValueError(f"unknown label {label!r}; prior {prior.name} has the labels 0 to {n_classes - 1}")
-    problems = tuple(range(n_problems))
+        raise ValueError(f"unknown label {label!r}; prior {prior_name} has the labels 0 to {n_classes - 1}")
+    return F.one_hot(torch.full((n_problems,), label), n_classes).double()
+
+
+def guided_data(prior, y, operator, noise, metrics, n_samples, texts=None):
+    """The objective's data where each row of y (n, size) is a label or the embedding of one of ``texts``.
+
+    Rows of one label are repetitions, which differ by the random numbers of the samplers.
+    """
     return {
-        "y": F.one_hot(torch.full((n_problems,), int(label)), n_classes).double(),
-        "operator": ClassProbabilities(prior, pictures),
-        "noise": LabelTilt(weight),
+        "y": y,
+        "operator": operator,
+        "noise": noise,
         "task": "label",
         "prior": prior,
         "metrics": metrics,
-        "images": problems,
-        "files": tuple(f"repetition {number}" for number in problems),
+        "images": tuple(range(len(y))),
+        "files": tuple(texts or (f"repetition {number}" for number in range(len(y)))),
         "n_samples": n_samples,
-        "unit": "repetitions",
+        "unit": "texts" if texts else "repetitions",
     }

@@ -1,11 +1,10 @@
-import torch
-import torch.nn.functional as F
 from benchopt import BaseDataset
 
 from benchmark_utils.noise import LabelTilt
 from benchmark_utils.operators.label import LabelOnly
 from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
+from benchmark_utils.tasks import guided_data, repeat_label
 
 
 class Dataset(BaseDataset):
@@ -35,18 +34,5 @@ class Dataset(BaseDataset):
             prior.weights.require()
         except FileNotFoundError as error:
             return {"missing": str(error)}
-        n_classes, problems = prior.spec.n_classes, tuple(range(self.n_problems))
-        if self.label not in range(n_classes):
-            raise ValueError(f"unknown label {self.label!r}; prior {self.prior} has the labels 0 to {n_classes - 1}")
-        return {
-            "y": F.one_hot(torch.full((self.n_problems,), int(self.label)), n_classes).double(),
-            "operator": LabelOnly(),
-            "noise": LabelTilt(self.weight),
-            "task": "label",
-            "prior": prior,
-            "metrics": ("spread",),
-            "images": problems,
-            "files": tuple(f"repetition {number}" for number in problems),
-            "n_samples": 4,
-            "unit": "repetitions",
-        }
+        y = repeat_label(self.label, prior.spec.n_classes, self.n_problems, self.prior)
+        return guided_data(prior, y, LabelOnly(), LabelTilt(self.weight), ("spread",), n_samples=4)

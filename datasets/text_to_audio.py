@@ -5,6 +5,7 @@ from benchmark_utils.noise import TextTilt
 from benchmark_utils.operators.label import LabelOnly
 from benchmark_utils.options import check_options
 from benchmark_utils.priors import Prior
+from benchmark_utils.tasks import guided_data
 
 
 class Dataset(BaseDataset):
@@ -41,18 +42,7 @@ class Dataset(BaseDataset):
             y = prior.spec.encode(texts).double()
         except (FileNotFoundError, ImportError) as error:
             return {"missing": str(error)}
-        return {
-            "y": y,
-            "operator": LabelOnly(),
-            "noise": TextTilt(self.weight),
-            "task": "label",
-            "prior": prior,
-            "metrics": ("spread",),
-            "images": tuple(range(len(texts))),
-            "files": tuple(texts),
-            "n_samples": 2,
-            "unit": "texts",
-        }
+        return guided_data(prior, y, LabelOnly(), TextTilt(self.weight), ("spread",), n_samples=2, texts=texts)
 
     def _get_state(self):
         return {"named": files_state(own_path(self.texts)) if self.texts.endswith(".txt") else []}

@@ -1,6 +1,8 @@
 from benchmark_utils.results import calibration, scores
 from benchmark_utils.results.page import BasePlot
 
+POINT = 0  # plotly's number of the filled circle
+
 
 class Plot(BasePlot):
     """Whether the truth ranks among the draws as one of them, with the band that exact draws stay in."""
@@ -28,6 +30,3 @@ class Plot(BasePlot):
     def get_metadata(self, df, task, curve):
         xlabel, ylabel = calibration.CURVES[curve]
         return {"title": task, "xlabel": xlabel, "ylabel": ylabel, "scale": "linear"}
-
-
-POINT = 0  # plotly's number of the filled circle

@@ -24,6 +24,7 @@ class Solver(PosteriorSampler):
     choices = {"weight": ("problem", float)}
     ranges = {"beta": (-1, 1)}
     steps_are_levels = False
+    # chosen here; the radius depends on the model
     PRESETS = {("*", "*"): {"weight": "problem", "n_steps": 32, "beta": -0.5, "radius": math.inf, "eta": 0.0}}
 
     def sample(self, problem, prior, rng):

@@ -12,9 +12,10 @@ class Solver(PosteriorSampler):
     1. x_0 by the conditional model without guidance, in ``n_start`` steps (and those that the rounds leave over).
     2. ``n_gibbs`` times: ``x = x_0 + sigma_gibbs eps``, then the guided ODE from sigma_gibbs to 0 in
        ``(n_steps - n_start) // n_gibbs`` steps gives the new x_0.
-    A round lets the missing Renyi term be small (it vanishes with sigma) and the noise undo what guidance overdid. As
+    At sigma <= sigma_gibbs the missing Renyi term is small; the fresh noise undoes part of guidance's bias. As
     sigma_gibbs falls and the rounds rise as 1 / sigma_gibbs^2 it tends to ``p(x | label)^w p(x)^(1 - w)``; more rounds
-    at one sigma_gibbs keep its bias. Heun's method on EDM's grid or, for texts, DDIM on the prior's levels.
+    at one sigma_gibbs keep its bias. Heun's method on EDM's grid or, for texts, DDIM on the prior's levels. A round
+    starts at the prior's largest level if sigma_gibbs is above it, with DDIM at the largest level up to sigma_gibbs.
 
     ``form`` is the denoiser of a round: "paper" is D_w; the "delayed" forms have two noise levels,
       sigma_1^2 = w sigma^2 / (1 + delta),   sigma_2^2 = (w - 1) sigma^2 / delta,

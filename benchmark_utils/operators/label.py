@@ -17,17 +17,17 @@ class ClassProbabilities(Physics):
     def __init__(self, prior, pictures=None):
         super().__init__()
         self.prior, self.pictures = prior, pictures
-        self._loaded = {torch.device("cpu"): prior.spec.load("cpu")}
+        self.mixture = prior.spec.load("cpu")
 
     def _apply(self, move, recurse=True):
         """Load the mixture, which is no module, on the device that torch moves this one to."""
         device = move(torch.empty(0)).device
-        if device not in self._loaded:
-            self._loaded[device] = self.prior.spec.load(device)
+        if device != self.mixture.means.device:
+            self.mixture = self.prior.spec.load(device)
         return super()._apply(move, recurse)
 
     def A(self, x, **_):
-        return self._loaded[x.device].log_class_probabilities(x)
+        return self.mixture.log_class_probabilities(x)
 
     def picture(self, y, noise):
         """A signal of each row's class."""

@@ -215,7 +215,7 @@ def haar(law):
         load=load,
         closed_form=True,
         weights=weights,
-        signal_range=1.0 if law == "laplace" else 10.0,  # one draw in 200 of Student's law has a value beyond 10
+        signal_range=1.0 if law == "laplace" else 10.0,  # of Student's law values far beyond 1 are right
         has_posterior=lambda operator: Haar(shape).separates(operator),  # ptwt only when asked
     )
 

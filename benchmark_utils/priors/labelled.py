@@ -103,15 +103,15 @@ class LabelledMixture(FactorAnalyserMixture):
 
     def _importance_moments(self, label, weights, power):
         generator = torch.Generator().manual_seed(0)
-        component = torch.multinomial(weights, N_IMPORTANCE, replacement=True, generator=generator)
+        # drawn on the CPU, so that they are the same on every device
+        component = torch.multinomial(weights.cpu(), N_IMPORTANCE, replacement=True, generator=generator)
+        component = component.to(self.device)
         normal = {"generator": generator, "dtype": self.dtype}
-        z = torch.randn(N_IMPORTANCE, self.factors.shape[2], **normal)
-        x = self.means[component] + self.s2[component, None].sqrt() * torch.randn(
-            N_IMPORTANCE, self.means.shape[1], **normal
-        )
+        z, ball = (torch.randn(N_IMPORTANCE, k, **normal).to(self.device) for k in self.factors.shape[:0:-1])
+        x = self.means[component] + self.s2[component, None].sqrt() * ball
         for k, factor in enumerate(self.factors):
             x[component == k] += z[component == k] @ factor.T
-        return self._weighted_moments(label, power, x, torch.full((N_IMPORTANCE,), 1 / N_IMPORTANCE, dtype=self.dtype))
+        return self._weighted_moments(label, power, x, x.new_full((N_IMPORTANCE,), 1 / N_IMPORTANCE))
 
     def _weighted_moments(self, label, power, x, masses):
         """Moments of points (M, d) whose masses under the proposal, (M,), the tilt reweights."""

@@ -3,11 +3,10 @@
 import re
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from benchopt.results import read_results
-from scipy.stats import t
 
+from benchmark_utils.metrics import mean_and_ci
 from benchmark_utils.provenance import ROOT, code_digest
 from benchmark_utils.results import scores
 from benchmark_utils.results.tables import Cell, Table, define, heading, note_table
@@ -150,7 +149,10 @@ def _changes_of_solvers(others):
 
 
 def differences(df, task, solver):
-    """The table of paired differences between a solver's scores and each other solver's, over the images of both."""
+    """The table of paired differences between a solver's scores and each other solver's, over the images of both.
+
+    An image whose rows differ in one of ``SAME_DATA`` is left out of the difference, with a note.
+    """
     rows = scores.rows_of(df, task)
     first, summary = scores.headline(rows), scores.scores(rows)
     names = [name for name in scores.metrics_of(rows) if scores.metric(name).direction and name not in scores.COSTS]
@@ -158,9 +160,12 @@ def differences(df, task, solver):
     table = scores.per_image(rows, names)
     if solver not in table.index.levels[0]:
         return note_table(task, f"{solver} has no rows")
-    body = []
+    body, left_out = [], []
     for number, other in enumerate((name for name in scores.ranking(summary, first) if name != solver), 1):
         paired = table.loc[solver] - table.loc[other]
+        unequal = _unequal(rows, solver, other)
+        left_out += [f"{len(unequal)} of {other}"] if len(unequal) else []
+        paired = paired[~paired.index.isin(unequal)]
         cells = [
             _difference_cell(paired[f"objective_{name}"].dropna(), scores.metric(name).direction) for name in names
         ]
@@ -172,17 +177,27 @@ def differences(df, task, solver):
         f"{solver} minus the solver of the row: mean of the differences over the n that both have, on the same y and "
         f"seed, ± t sd / √n, Student's 95 % interval; bold: in favour of {solver}, the interval without 0"
     )
+    notes = [note, f"left out, not on the same data: {', '.join(left_out)}"] if left_out else [note]
     columns = ["#", "against", *(f"Δ {heading(name)}" for name in names), "n"]
-    return Table(task, [note], define(names), columns, body, scores.origin_note(rows))
+    return Table(task, notes, define(names), columns, body, scores.origin_note(rows))
+
+
+def _unequal(rows, solver, other):
+    """The images of two solvers whose rows differ in one of ``SAME_DATA`` that all rows have, as an index."""
+    columns = [column for column in SAME_DATA if column in rows and rows[column].notna().all()]
+    unit = [*scores.unit_columns(rows), "idx_rep"]
+    ours, theirs = (
+        rows[rows["solver_name"] == name].drop_duplicates(unit).set_index(unit)[columns] for name in (solver, other)
+    )
+    shared = ours.index.intersection(theirs.index)
+    differs = (ours.loc[shared] != theirs.loc[shared]).any(axis=1)
+    return shared[differs].droplevel("idx_rep").unique()
 
 
 def _difference_cell(values, direction):
     if not len(values):
         return Cell("–")
-    n, mean = len(values), values.mean()
-    half_width = t.ppf(0.975, n - 1) * values.std() / n**0.5 if n > 1 else np.nan
-    score = scores.Score(float(mean), float(half_width), n)
-    favourable = (
-        1e-12 * abs(mean) < half_width < direction * mean
-    )  # equal differences show no variation, so no interval
+    score = scores.Score(*mean_and_ci(values), len(values))
+    # equal differences show no variation, so no interval
+    favourable = 1e-12 * abs(score.mean) < score.half_width < direction * score.mean
     return Cell(f"{'+' if score.mean > 0 else ''}{score}", score.mean, bool(favourable))

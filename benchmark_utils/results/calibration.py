@@ -21,6 +21,8 @@ CURVES = {
 }
 FAMILYWISE = 0.01
 N_REPLICATES = 4000
+FEW = 10  # truths, of which a band is wide
+SMALLEST_SPREAD = 1e-6  # above the rounding of the histograms, which are in float32
 BAND_LABEL = f"band of exact draws, {1 - FAMILYWISE:.0%}"
 ONE_DRAW = "one draw per truth"
 NOMINAL = "nominal"
@@ -95,7 +97,7 @@ def _curves_of(cells):
         "rank histogram": null_ranks / nominal,
         "random regions": _below(null_places, steps),
     }
-    spread = {name: np.maximum(null[name].std(0), 1e-9) for name in null}
+    spread = {name: np.maximum(null[name].std(0), SMALLEST_SPREAD) for name in null}
     far = [np.abs(null[name] - middle[name]) / spread[name] for name in null if not np.isnan(spread[name]).any()]
     critical = np.quantile(np.concatenate(far, 1).max(1), 1 - FAMILYWISE)
     return {
@@ -152,6 +154,9 @@ def calibration_table(df, task):
         f"of the null band, 1 is its edge, inside in bold; the three bands hold together with probability "
         f"{1 - FAMILYWISE:.0%}; none where the posterior is not known; - exact: paired difference to exact draws"
     ]
+    n_truths = min(summary[solver]["crps"].n for solver in order)
+    if n_truths < FEW:
+        notes.append(f"only {n_truths} truths: their null bands are wide, and a wrong spread may stay inside")
     columns = ["#", "solver", *map(heading, CALIBRATION[:3]), *(f"excess of {name}" for name in CURVES)]
     for name in of_scores:
         columns += [heading(name), f"{scores.metric(name).label} - exact"]

@@ -1,4 +1,7 @@
-"""Write what a run stored as files: pictures as PNG, audio as WAV, and a JSON that says where each comes from."""
+"""Write what a run stored as files: pictures as PNG, audio as WAV, electrocardiograms as NPZ.
+
+A JSON says where each comes from.
+"""
 
 import hashlib
 import json
@@ -6,10 +9,12 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 from benchopt.results import read_results
 from PIL import Image
 
 from benchmark_utils.files.paths import write_atomically
+from benchmark_utils.files.ptbxl import LEADS
 from benchmark_utils.metrics import SAMPLE_RATE
 from benchmark_utils.results import pictures, scores
 from benchmark_utils.runs.cells import CELL, task_label
@@ -48,6 +53,21 @@ def audio_of(stored):
     return named
 
 
+def traces_of(stored, i):
+    """``{name: array}`` of electrocardiogram ``i`` of a cell, as ``store_traces`` says, and the names of the leads."""
+    arrays = {name: stored[name][i] for name in ("truth", "seen", "mean", "band")}
+    return arrays | {"draws": stored["draws_of_leads"][i], "leads": np.array(LEADS)}
+
+
+def contents_of(stored, i):
+    """``[(what it shows, suffix, content)]`` of image, track or record ``i`` of a cell."""
+    if "draws_of_leads" in stored:
+        return [("traces", "npz", traces_of(stored, i))]
+    if "sample_audio" in stored:
+        return [(name, "wav", signal) for name, signal in audio_of(stored).items()]
+    return [(name, "png", pixels) for name, pixels in pictures_of(stored, i).items()]
+
+
 def export(path, folder):
     """Write every stored sample, mean and spread of the results at ``path`` below ``folder``, and ``origin.json``.
 
@@ -58,12 +78,16 @@ def export(path, folder):
     columns = [column for column in df.columns if column.startswith("objective_")]
     origin = []
     stored = df["final_results"] if "final_results" in df else []
-    cells = df[[isinstance(found, dict) and "sample" in found for found in stored]] if len(stored) else df[:0]
+    cells = (
+        df[[isinstance(found, dict) and bool({"sample", "draws_of_leads"} & set(found)) for found in stored]]
+        if len(stored)
+        else df[:0]
+    )
     for _, cell in cells.iterrows():
         rows = df[(df[CELL] == cell[CELL]).all(axis=1)]
         stored = cell["final_results"]
-        is_audio = "sample_audio" in stored
-        for i in range(1 if is_audio else len(stored["sample"])):
+        signals = stored.get("draws_of_leads", stored.get("sample"))
+        for i in range(1 if "sample_audio" in stored else len(signals)):
             row = rows.iloc[i]
             task = (
                 f"{numbers[task_label(*row[CELL[:2]])]}_{row['dataset_name'].partition('[')[0]}_{row['objective_task']}"
@@ -72,14 +96,15 @@ def export(path, folder):
             place = folder / name_of(task) / name_of(row["solver_name"]) / name_of(image)
             if row["idx_rep"]:
                 place = place / f"repetition{row['idx_rep']}"
-            values = {c.removeprefix("objective_"): row[c] for c in columns if row[c] == row[c] and row[c] is not None}
+            values = {c.removeprefix("objective_"): row[c] for c in columns if np.ndim(row[c]) == 0}  # no histograms
+            values = {name: value for name, value in values.items() if value == value and value is not None}
             values = {"source": values.pop("file")} | {c: row[c] for c in CELL} | values
-            for name, content in (audio_of(stored) if is_audio else pictures_of(stored, i)).items():
-                target = place / f"{name}.{'wav' if is_audio else 'png'}"
+            for name, suffix, content in contents_of(stored, i):
+                target = place / f"{name}.{suffix}"
                 write_atomically(target, lambda partial, content=content: write(partial, content))
                 origin.append({"file": target.relative_to(folder).as_posix(), "shows": name} | values)
     if not origin:
-        sys.exit(f"{path} has no pictures and no audio to export")
+        sys.exit(f"{path} has no pictures, audio or electrocardiograms to export")
     report = {"results": path.name, "run": scores.facts(df), "files": origin}
     text = json.dumps(report, indent=1, default=lambda number: number.item())  # numpy's
     write_atomically(folder / "origin.json", lambda partial: partial.write_text(text, encoding="utf-8"))
@@ -87,8 +112,11 @@ def export(path, folder):
 
 
 def write(path, content):
-    """Write a signal (length,) as WAV, or a uint8 picture as PNG."""
-    if content.ndim == 1:
+    """Write a signal (length,) as WAV, a uint8 picture as PNG, named arrays as NPZ."""
+    if isinstance(content, dict):
+        with open(path, "wb") as file:  # of a path savez would change the suffix
+            np.savez_compressed(file, **content)
+    elif content.ndim == 1:
         import soundfile
 
         soundfile.write(path, content, SAMPLE_RATE, format="WAV", subtype="PCM_16")

@@ -9,6 +9,7 @@ from benchmark_utils.results.tables import definitions_text
 
 FIGURE_SPACE = "\u2007"  # as wide as a digit, and before the digits in text order
 LONG = 30  # characters
+MOST_DEFINITIONS = 3  # above a table; the page shows nothing below it
 NO_BREAK_SPACE = "\u00a0"
 
 
@@ -47,15 +48,16 @@ def page_table(table):
     """A benchopt table plot: (metadata, rows).
 
     The page sorts cells such as ``0.12 ± 0.01`` as text, so their whole parts are padded to the same width; it
-    sets the width of a column by its longest word.
+    sets the width of a column by its longest word. Many definitions are in the view of that name.
     """
+    definitions = definitions_text(table.definitions)
+    if len(table.definitions) > MOST_DEFINITIONS:
+        definitions = 'what the columns are: view "definitions"'
     columns = zip(*table.rows, strict=True)
     padded = [_page_column(name, cells) for name, cells in zip(table.columns, columns, strict=True)]
     rows = [list(row) for row in zip(*padded, strict=True)]
     metadata = {
-        "title": "\n".join(
-            filter(None, [table.title, *table.notes, definitions_text(table.definitions), table.origin])
-        ),
+        "title": "\n".join(filter(None, [table.title, *table.notes, definitions, table.origin])),
         "columns": [name.replace(" ", NO_BREAK_SPACE) for name in table.columns],
         "default_order_column": 0,
         "default_order_ascending": True,

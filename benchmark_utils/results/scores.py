@@ -218,7 +218,7 @@ def interval_note(rows, summary):
             if score.n < n_images:
                 fewer.setdefault(metric(name).label, set()).add(score.n)
     without = "".join(f"; {label}: over the {min(n_with)} with a value" for label, n_with in fewer.items())
-    return f"mean ± 1.96 sd / √n (95 % confidence) over {n} {unit}{averaged}{without}"
+    return f"mean ± t sd / √n (Student's 95 % interval) over {n} {unit}{averaged}{without}"
 
 
 FACTS = {

@@ -98,6 +98,14 @@ def define(names):
     return {scores.metric(name).label: scores.metric(name).definition for name in names}
 
 
+def definitions(df, task):
+    """What each score and cost of a task is, and in which direction it is better."""
+    rows, better = scores.rows_of(df, task), {1: "higher", 0: "neither", -1: "lower"}
+    found = [scores.metric(name) for name in [*scores.metrics_of(rows), *(["fid"] if scores.fids(rows) else [])]]
+    body = [[Cell(metric.label), Cell(better[metric.direction]), Cell(metric.definition)] for metric in found]
+    return Table(task, [], {}, ["score", "better", "definition"], body, scores.origin_note(rows))
+
+
 def definitions_text(definitions):
     """Definitions as one line."""
     return "; ".join(f"{label}: {definition}" for label, definition in definitions.items())

@@ -1,5 +1,7 @@
 """What the scripts that measure print: intervals and tables."""
 
+from benchmark_utils.metrics import mean_and_ci
+
 
 def markdown(frame):
     """A DataFrame as a markdown table, without its index."""
@@ -8,5 +10,6 @@ def markdown(frame):
 
 
 def interval(values, digits=3):
-    """Mean and 95 % interval, 1.96 sd / sqrt(n), of a Series."""
-    return f"{values.mean():.{digits}f} ± {1.96 * values.std() / len(values) ** 0.5:.{digits}f}"
+    """Mean and Student's 95 % interval of a Series."""
+    mean, half_width = mean_and_ci(values)
+    return f"{mean:.{digits}f} ± {half_width:.{digits}f}"

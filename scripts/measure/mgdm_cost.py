@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from benchmark_utils.evaluate import objective_of, score
+from benchmark_utils.metrics import mean_and_ci
 from datasets.ffhq_inpainting import Dataset as Inpainting
 from datasets.ffhq_super_resolution import Dataset as SuperResolution
 from datasets.gaussian import Dataset as Gaussian
@@ -97,7 +98,7 @@ def draw(rows, path):
     for axis, (task, column, title) in zip(axes, panels, strict=True):
         groups = rows[rows.task == task].groupby("configuration")
         table = pd.DataFrame({"cost": groups.cost.mean(), "mean": groups[column].mean()}).sort_values("cost")
-        table["half_width"] = 1.96 * groups[column].std() / groups.size() ** 0.5
+        table["half_width"] = groups[column].agg(lambda values: mean_and_ci(values)[1])
         for label, point in table.iterrows():
             axis.errorbar(point.cost, point["mean"], point.half_width, fmt="o", capsize=3, label=label)
         front = table[table["mean"] <= np.minimum.accumulate(table["mean"])]

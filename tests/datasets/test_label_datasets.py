@@ -40,6 +40,8 @@ def test_guided_samplers_are_skipped_without_a_label():
         (LabelledMixture, {"label": 5}, "unknown label 5; prior labelled_mixture has the labels 0 to 4"),
         (LabelledMixture, {"label": -1}, "unknown label -1"),
         (LabelledMixture, {"label": "cat"}, "unknown label 'cat'"),
+        (LabelledMixture, {"label": 1.0}, "unknown label 1.0"),
+        (Digits, {"label": True}, "unknown label True"),
         (LabelledMixture, {"weight": -1.0}, "weight must be a number of 0 or more, got -1"),
         (LabelledMixture, {"dim": 5}, "needs an even dimension, got dim=5"),
         (LabelledMixture, {"n_problems": 0}, "n_problems must be a whole number of 1 or more, got 0"),
@@ -57,7 +59,8 @@ def test_rows_of_a_digit():
     rows = score(solver, objective)
     assert next(iter(rows)) == "sliced_wasserstein" and len(rows) == 2
     assert (rows["class_accuracy"] > 0.6).all() and (rows["class_accuracy_floor"] > 0.8).all()
-    for name in ("precision", "recall", "density", "coverage", "mmd", "label_probability", "sliced_wasserstein"):
+    balls = ("precision", "recall", "density", "coverage")
+    for name in ("mode_tv", "mmd", "label_probability", "sliced_wasserstein", *balls):
         assert np.isfinite(rows[name]).all() and np.isfinite(rows[f"{name}_floor"]).all()
     assert rows["sliced_wasserstein"][0] != rows["sliced_wasserstein"][1]  # repetitions differ
 

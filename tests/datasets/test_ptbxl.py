@@ -1,7 +1,9 @@
 """Electrocardiograms: tasks, records, scores of the hidden entries, baselines, samplers and traces."""
 
+import json
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from test_invariance import SOLVERS
 
 from benchmark_utils.evaluate import evaluate, objective_of
 from benchmark_utils.files.ptbxl import LEADS, read_shipped
-from benchmark_utils.results import pictures, report, traces
+from benchmark_utils.results import export, pictures, report, traces
 from benchmark_utils.stored import store
 from datasets.ptbxl import METRICS, Dataset
 from solvers.exact_posterior import Solver as ExactPosterior
@@ -240,6 +242,23 @@ def test_traces_are_stored_and_drawn():
     assert [panel.texts[0].get_text() for panel in figure.axes] == list(np.reshape(LEADS, (3, 3)).T.flatten())
     pixels = traces.trace_pixels(trace)
     assert pixels.dtype == np.uint8 and pixels.shape == (520, 880, 3) and pixels.std() > 5
+
+
+def test_traces_are_exported(tmp_path, monkeypatch):
+    """One NPZ per record and solver, its arrays those of the page; ``origin.json`` names record, scores and seed."""
+    df, found = frame()
+    monkeypatch.setattr(export, "read_results", lambda path: df)
+    export.export(Path("run.parquet"), tmp_path)
+    origin = json.loads((tmp_path / "origin.json").read_text())["files"]
+    assert [(entry["shows"], entry["solver_name"]) for entry in origin] == [("traces", "zero")] * 2 + [
+        ("traces", "regression")
+    ] * 2
+    assert [entry["source"] for entry in origin] == 2 * list(found.files[:2]) and "crps" in origin[0]
+    with np.load(tmp_path / origin[1]["file"]) as arrays:
+        assert set(arrays) == {"truth", "seen", "mean", "band", "draws", "leads"}
+        assert tuple(arrays["leads"]) == LEADS and arrays["draws"].shape == (5, 9, 72)
+        np.testing.assert_allclose(arrays["truth"], found.x_true[1], atol=0.01)
+        assert np.isnan(arrays["seen"][1:]).all()
 
 
 def test_keep_all_stores_all_draws_of_all_records():

@@ -165,14 +165,14 @@ def test_coefficients_stay_independent_on_these_tasks_and_not_on_others(task):
 
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("seen", [(1.0, 1.0, 1.0, 1.0), (1.0, 0.0, 1.0, 0.0)])
-def test_posterior_is_that_of_importance_sampling_in_four_dimensions(law, seen):
-    """All four pixels, or the left half, which no wavelet of the finest scale may cross: only its average is kept."""
-    noise_std, mask = 0.5, torch.tensor(seen, dtype=torch.float64).view(SMALL)
-    prior = small_prior(law)
-    if 0 in seen:
+@pytest.mark.parametrize("measured", ["pixels", "average"])
+def test_posterior_is_that_of_importance_sampling_in_four_dimensions(law, measured):
+    """All four pixels with noise, or their average, which leaves the three details to the prior."""
+    noise_std, prior = 0.5, small_prior(law)
+    if measured == "average":
         operator, y = super_resolution("average", 2, SMALL), torch.tensor([[[[0.9]]]], dtype=torch.float64)
     else:
+        mask = torch.ones(SMALL, dtype=torch.float64)
         operator, y = Inpainting(img_size=SMALL, mask=mask), normal(1, *SMALL)
     problem = problem_of(operator, y, noise_std)
     posterior = prior.posterior(problem)
@@ -194,7 +194,7 @@ def test_posterior_is_that_of_importance_sampling_in_four_dimensions(law, seen):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_posterior_of_a_single_node_is_the_gaussian_one(task):
-    """With one node of w = 1 the prior is Gaussian: mean and trace of the dense formula, on images of 4 x 4 blocks."""
+    """With one node of w = 1 the prior is Gaussian: its mean by conjugate gradients on y."""
     prior = Prior("haar_laplace").spec.load("cpu")
     prior.mixture = [(1.0, 1.0)]
     operator = TASKS[task]()

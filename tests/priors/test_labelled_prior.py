@@ -139,9 +139,10 @@ def test_a_weight_that_rejection_cannot_reach_is_an_error(prior, monkeypatch):
         TiltedMixture(prior, torch.tensor([1]), 5.0).sample(stream(50))
 
 
-@pytest.mark.parametrize("sigma", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("sigma, error", [(0.2, 1e-5), (1.0, 1e-3), (5.0, 4e-3)])
 @pytest.mark.parametrize("weight", [3.0, 0.5])
-def test_corrected_denoiser_is_an_integral_over_the_plane(prior, sigma, weight):
+def test_corrected_denoiser_is_an_integral_over_the_plane(prior, sigma, error, weight):
+    """To the error of 12 nodes an axis, which grows with the width of the denoising posterior."""
     grid, (_, _, labels) = plane_grid(401), components()
     x, label = 2 * random_normal(12, 2, seed=3), 1
     joint = joint_densities(grid)
@@ -150,7 +151,7 @@ def test_corrected_denoiser_is_an_integral_over_the_plane(prior, sigma, weight):
     masses = prior_masses * (-torch.cdist(x, grid).square() / (2 * sigma**2)).exp()
     expected = masses @ grid / masses.sum(1, keepdim=True)
     found = prior.tilted_denoise_sigma(x, sigma, torch.full((12,), label), weight)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
+    torch.testing.assert_close(found, expected, rtol=0, atol=error)
 
 
 def test_corrected_denoiser_of_more_dimensions(prior):
@@ -181,7 +182,7 @@ def test_guidance_lacks_the_gradient_of_a_renyi_divergence(prior):
     gradient = torch.stack([(renyi(x + e) - renyi(x - e)) / 2e-4 for e in step])
     guided = w * prior.denoise_sigma(x, sigma, label) + (1 - w) * prior.denoise_sigma(x, sigma)
     corrected = prior.tilted_denoise_sigma(x, sigma, label, w)
-    torch.testing.assert_close(corrected, guided + sigma**2 * (w - 1) * gradient, rtol=0, atol=0.02)
+    torch.testing.assert_close(corrected, guided + sigma**2 * (w - 1) * gradient, rtol=0, atol=1e-3)
     assert (corrected - guided).norm() > 0.1
 
 

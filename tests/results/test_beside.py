@@ -155,6 +155,17 @@ def test_the_difference_is_in_favour_only_where_the_score_gets_better():
     assert text_rows(beside.differences(rows, HALF_TASK, "mine"))[1][2] == "+0.300"  # no variation, no interval
 
 
+def test_own_rows_of_unequal_data_are_left_out_of_the_differences():
+    """Two solvers in one file: an image of which they saw another y is in neither mean nor n, and the note says so."""
+    mine, other = (some_rows(name, [0.1, 0.2 + k], commit=NEW) for k, name in enumerate(("mine", "other")))
+    other[1]["objective_y_digest"] = "other"
+    rows, _, _ = compare(mine + other)
+    table = beside.differences(rows, HALF_TASK, "mine")
+    (row,) = [row for row in text_rows(table) if row[1] == "other"]
+    assert row[2:] == ["0.000", "1"]
+    assert table.notes[1] == "left out, not on the same data: 1 of other"
+
+
 def saved(rows, path):
     path.parent.mkdir(exist_ok=True)
     return save_results(pd.DataFrame(rows), path, uniquify=False)

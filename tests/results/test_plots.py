@@ -25,7 +25,7 @@ from scipy.stats import norm
 
 from benchmark_utils import attempts
 from benchmark_utils.__main__ import main
-from benchmark_utils.metrics import STEMS
+from benchmark_utils.metrics import METRICS, STEMS
 from benchmark_utils.results import charts, paper, pictures, report, scores, tables
 from benchmark_utils.results.page import FIGURE_SPACE, page_table
 from benchmark_utils.results.scores import frechet_distance
@@ -121,7 +121,7 @@ def test_scores_of_shards_are_those_of_one_run(df):
     score = scores.scores(rows)["best"]["lpips"]
     values = np.array([0.1, 0.1, 0.2, 0.2])
     assert score.n == 4
-    np.testing.assert_allclose(score[:2], [0.15, 1.96 * values.std(ddof=1) / 2], rtol=1e-12)
+    np.testing.assert_allclose(score[:2], [0.15, 3.182446 * values.std(ddof=1) / 2], rtol=1e-6)  # Student's t
 
 
 def test_overlapping_shards_and_repetitions_count_an_image_once():
@@ -140,7 +140,7 @@ def test_images_without_a_value_are_left_out_of_that_score_only():
     df = pd.DataFrame(cell(HALF.format(0), "a", (0, 1, 2), values) + cell(HALF.format(0), "b", (0, 1, 2), values))
     found = scores.scores(scores.rows_of(df, HALF_TASK))["a"]
     assert found["lpips"].mean == pytest.approx(0.2) and (found["lpips"].n, found["psnr"].n) == (2, 3)
-    assert found["lpips"].half_width == pytest.approx(1.96 * np.std([0.1, 0.3], ddof=1) / 2**0.5)
+    assert found["lpips"].half_width == pytest.approx(12.7062 * np.std([0.1, 0.3], ddof=1) / 2**0.5, rel=1e-5)
     assert "ssim" not in found
     note = tables.leaderboard(df, HALF_TASK).notes[0]
     assert "over 3 images; LPIPS: over the 2 with a value;" in note and "PSNR: over" not in note
@@ -181,7 +181,7 @@ def test_leaderboard_is_sorted_with_arrows_and_the_best_in_bold(df):
     assert table.columns == ["#", "solver", "LPIPS ↓", "PSNR ↑", "data misfit", "NFE", "VJP", "s / image"]
     assert [[row[1].text for row in table.rows if row[j].best] for j in (2, 3, 4, 5)] == [["best"], ["slow"], [], []]
     assert {"LPIPS", "PSNR", "data misfit", "NFE", "VJP", "s / image"} == set(table.definitions)
-    assert "over 4 images" in table.notes[0] and "1.96 sd / √n" in table.notes[0]
+    assert "over 4 images" in table.notes[0] and "t sd / √n (Student" in table.notes[0]
 
 
 def test_unmeasured_and_incomplete_cells_show(df):
@@ -205,13 +205,22 @@ def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
     assert all(len(row) == len(metadata["columns"]) for row in shown)
 
 
+def test_many_definitions_are_a_view_of_their_own(df):
+    """Above the table of the page stands where they are; the view has every column."""
+    table = tables.leaderboard(df, HALF_TASK)
+    title, shown = page_table(table)[0]["title"], text_rows(tables.definitions(df, HALF_TASK))
+    assert 'view "definitions"' in title and METRICS["lpips"].definition not in title
+    assert ["LPIPS", "lower", METRICS["lpips"].definition] in shown
+    assert set(table.definitions) <= {row[0] for row in shown}
+
+
 def test_exactness_starts_with_the_floor(df):
     task = "gaussian_mixture[dim=8,dim_y=1]"
     assert tables.exactness_tasks(df) == [task]
     rows = text_rows(tables.exactness(df, task))
     assert [row[1] for row in rows] == ["floor of exact draws", "exact_posterior", "biased"]
     assert rows[0][2:5] == ["0.250", "0.0300", "1.000"]
-    assert rows[1][2].startswith("0.400 ± 0.113")  # 0.3, 0.4, 0.5: 1.96 * 0.1 / sqrt(3)
+    assert rows[1][2].startswith("0.400 ± 0.248")  # 0.3, 0.4, 0.5: 4.303 * 0.1 / sqrt(3)
 
 
 def test_exactness_without_a_closed_form_says_what_to_run():
@@ -232,7 +241,7 @@ def test_paper_comparison(prior, noise_std, applies):
         assert "no published number applies" in text_rows(table)[0][0]
         return
     theirs = paper.mgdm_tables()["ffhq_pixel", "Half mask", "pnp_dm", "lpips"]
-    half_width = 1.96 * np.std([0.2, 0.3], ddof=1) / 2**0.5
+    half_width = 12.7062 * np.std([0.2, 0.3], ddof=1) / 2**0.5
     difference = (0.25 - theirs.mean) / np.hypot(max(theirs.half_width, 0.005), half_width)
     published = f"{theirs.mean:.2f} ± {theirs.half_width:.2f}"
     shown = ["1", "pnp_dm", "LPIPS ↓", published, f"0.250 ± {half_width:.3f}", f"{difference:+.2f}", "2"]
@@ -355,7 +364,7 @@ def test_separation_is_compared_with_table_9(sigma_max, chunk_length, tracks, ap
     if not applies:
         assert "no published number applies" in shown[0][0]
         return
-    half_width = 1.96 * np.std([16, 17, 16, 17], ddof=1) / 2
+    half_width = 3.182446 * np.std([16, 17, 16, 17], ddof=1) / 2
     difference = (16.5 - 17.35) / np.hypot(1.01, half_width)
     measured = f"16.50 ± {half_width:.2f}"
     assert shown == [

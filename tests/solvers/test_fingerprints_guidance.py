@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import draw
 from scipy.integrate import quad
+from torch.distributions import Normal
 
 from benchmark_utils.evaluate import objective_of, score
 from benchmark_utils.guidance import guide, guided_levels
@@ -135,6 +136,50 @@ def test_cfg_by_ddpm_is_another_law():
     assert_moments(found, mean, variance**0.5)
 
 
+def ddim(mean, variance, levels, w):
+    """Mean and variance after DDIM steps of the guided ODE."""
+    for sigma, lower in zip(levels, levels[1:], strict=False):
+        v = sigma**2
+        slope = w * S**2 / (S**2 + v) + (1 - w) * S0**2 / (S0**2 + v)
+        gain = slope + lower / sigma * (1 - slope)
+        mean, variance = gain * mean + (1 - lower / sigma) * w * v * M / (S**2 + v), gain**2 * variance
+    return mean, variance
+
+
+def test_cfg_by_ddim_is_a_recursion_on_the_levels_of_the_prior():
+    levels = guided_levels(TwoGaussians.schedule, 30, "ddim")
+    mean, variance = ddim(0.0, levels[0] ** 2, levels, 3.0)
+    assert_moments(moments("cfg", n_draws=2000, sampler="ddim", n_steps=30), mean, variance**0.5, 2000)
+
+
+def test_rounds_of_cfgig_by_ddim_start_at_a_level_of_the_prior():
+    """From the largest level up to sigma_gibbs; a sigma_gibbs above all levels is the largest."""
+    schedule = TwoGaussians.schedule
+    mean, variance = ddim(0.0, schedule.sigma(1000) ** 2, guided_levels(schedule, 10, "ddim"), 1.0)
+    for sigma_gibbs, t in ((1.0, sum(schedule.sigma(t) <= 1 for t in range(1, 1001))), (1000.0, 1000)):
+        levels = [schedule.sigma(1 + round(i * (t - 1) / 9)) for i in reversed(range(10))] + [0.0]
+        expected = ddim(mean, variance + schedule.sigma(t) ** 2, levels, 3.0)
+        options = {"n_steps": 20, "n_start": 10, "n_gibbs": 1, "sigma_gibbs": sigma_gibbs}
+        found = moments("cfgig", n_draws=2000, sampler="ddim", **options)
+        assert_moments(found, expected[0], expected[1] ** 0.5, 2000)
+
+
+def test_guidance_in_an_interval_costs_one_evaluation_outside_and_is_the_guided_recursion_inside():
+    """Against DDIM's recursion with the weight of each level; only levels strictly inside (0.16, 1) have w = 3."""
+    levels = guided_levels(TwoGaussians.schedule, 40, "ddim")
+    mean, variance, n_inside = 0.0, levels[0] ** 2, sum(0.16 < sigma < 1 for sigma in levels)
+    for pair in zip(levels, levels[1:], strict=False):
+        mean, variance = ddim(mean, variance, pair, 3.0 if 0.16 < pair[0] < 1 else 1.0)
+    options = {"sampler": "ddim", "n_steps": 40, "interval": (0.16, 1.0)}
+    assert_moments(moments("cfg", n_draws=2000, **options), mean, variance**0.5, 2000)
+    assert variance**0.5 < 0.9 * S and n_inside > 3  # guided somewhere, and less than the conditional law
+    counting = CountingPrior(TwoGaussians())
+    denoise = guide(counting, torch.zeros(1).long(), 3.0, (0.16, 1.0))
+    for sigma in levels[:-1]:
+        denoise(torch.zeros(1, 1, dtype=torch.float64), sigma)
+    assert counting.nfe == 40 + n_inside
+
+
 @pytest.mark.parametrize(
     "name, parameters, extra",
     [
@@ -158,18 +203,36 @@ def test_the_delayed_forms_are_cfg_at_delta_w_minus_1(form):
     assert moments("cfgig", n_draws=50, form=form, delta=0.1) != pytest.approx(same, abs=0.05)
 
 
-def test_the_delayed_form_keeps_the_product_of_the_two_noise_levels():
-    """One evaluation against ``N(x; x_0, s_1^2)^w N(x; x_0, s_2^2)^(1 - w) = N(x; x_0, s^2)`` by the scores' sum."""
+def log_normal(x, mean, std):
+    return Normal(x.new_tensor(mean), x.new_tensor(std)).log_prob(x)
+
+
+def test_the_delayed_form_is_the_score_of_the_two_noised_laws():
+    """``D = x + s^2 grad log(p_{s_1}(x | c)^w p_{s_2}(x)^(1 - w))`` by autograd of the normal densities.
+
+    The noise kernels at s_1 and s_2 multiply to that at s: ``N(x; x_0, s_1^2)^w N(x; x_0, s_2^2)^(1 - w)`` differs from
+    ``N(x; x_0, s^2)`` by a factor without x.
+    """
     solver = import_module("solvers.cfgig").Solver.get_instance(form="delayed", delta=0.3)
     solver.resolve_presets("mixture", "label")
-    w, sigma, prior = 3.0, 0.7, TwoGaussians()
-    x, label = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None], torch.zeros(5).long()
+    w, sigma, label = 3.0, 0.7, torch.zeros(5).long()
     first, second = sigma * (w / 1.3) ** 0.5, sigma * ((w - 1) / 0.3) ** 0.5
-    assert w / first**2 - (w - 1) / second**2 == pytest.approx(1 / sigma**2)
-    score_of_product = w * (prior.denoise_sigma(x, first, label) - x) / first**2
-    score_of_product = score_of_product - (w - 1) * (prior.denoise_sigma(x, second) - x) / second**2
-    found = solver.round_denoiser(prior, label, w)(x, sigma)
-    torch.testing.assert_close((found - x) / sigma**2, score_of_product)
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64).requires_grad_()
+    kernels = w * log_normal(x, 0.4, first) - (w - 1) * log_normal(x, 0.4, second)
+    factor = kernels - log_normal(x, 0.4, sigma)
+    torch.testing.assert_close(factor, factor[:1].expand(5))
+    noised = w * log_normal(x, M, (S**2 + first**2) ** 0.5)
+    noised = noised - (w - 1) * log_normal(x, 0.0, (S0**2 + second**2) ** 0.5)
+    (gradient,) = torch.autograd.grad(noised.sum(), x)
+    found = solver.round_denoiser(TwoGaussians(), label, w)(x.detach()[:, None], sigma)
+    torch.testing.assert_close(found[:, 0], x.detach() + sigma**2 * gradient)
+
+
+@pytest.mark.parametrize("family, weight", [("mixture", "problem"), ("imagenet", 2.3)])
+def test_the_preset_of_the_delayed_form(family, weight):
+    solver = import_module("solvers.cfgig").Solver.get_instance(preset="delayed")
+    solver.resolve_presets(family, "label")
+    assert (solver.form, solver.delta, solver.sigma_gibbs, solver.weight) == ("delayed", 0.1, 2.0, weight)
 
 
 @pytest.mark.parametrize("name", [name for name in GUIDED if name != "tilted_ideal"])
@@ -180,8 +243,10 @@ def test_weight_one_is_the_conditional_law(name):
     assert std == pytest.approx(S, abs=0.012 + 4 * S / 8000**0.5)
 
 
-def test_cfgpp_is_euler_cfg_with_a_weight_of_the_grid():
-    levels, lam, x = guided_levels(TwoGaussians.schedule, 8), 0.3, 0.0
+@pytest.mark.parametrize("sampler", ["heun", "ddim"])
+def test_cfgpp_is_euler_cfg_with_a_weight_of_the_grid(sampler):
+    levels, lam, x = guided_levels(TwoGaussians.schedule, 8, sampler), 0.3, 0.0
+    assert levels[0] == (80 if sampler == "heun" else TwoGaussians.schedule.sigma(1000))
     prior, label, variance = TwoGaussians(), torch.zeros(1).long(), levels[0] ** 2
     for sigma, lower in zip(levels, levels[1:], strict=False):
         w = lam * sigma / (sigma - lower)
@@ -189,7 +254,7 @@ def test_cfgpp_is_euler_cfg_with_a_weight_of_the_grid():
         x = gain * x + (sigma - lower) / sigma * w * sigma**2 * M / (S**2 + sigma**2)
         variance = gain**2 * variance
     assert prior.denoise_sigma(torch.zeros(1, 1), 1.0, label).item() == pytest.approx(M / (1 + S**2))
-    assert_moments(moments("cfgpp", n_draws=4000, n_steps=8), x, variance**0.5, 4000)
+    assert_moments(moments("cfgpp", n_draws=4000, n_steps=8, sampler=sampler), x, variance**0.5, 4000)
 
 
 def test_apg_is_cfg_where_nothing_is_projected():
@@ -199,24 +264,44 @@ def test_apg_is_cfg_where_nothing_is_projected():
     assert moments("apg", n_draws=50, eta=0.0, beta=0.0) == pytest.approx(moments("conditional_sample", n_draws=50))
 
 
+class Plane(TwoGaussians):
+    """D_c = (2, 0) and D_u = (-1, -4), wherever x is."""
+
+    event_shape = (2,)
+
+    def denoise_sigma(self, x, sigma, label=None):
+        return torch.tensor([[2.0, 0.0]] if label is not None else [[-1.0, -4.0]], dtype=torch.float64)
+
+
+def sample_in_plane(name, **parameters):
+    """One draw in :class:`Plane`, and the number of evaluations."""
+    solver = import_module(f"solvers.{name}").Solver.get_instance(**parameters)
+    solver.resolve_presets("mixture", "label")
+    solver._label, solver._batches_done, solver._n_batches = name, 0, 1
+    problem = InverseProblem(Fixed(), LabelTilt(3.0), torch.ones(1, 1), "label", 1, (0,))
+    prior = CountingPrior(Plane())
+    return solver.sample(problem, prior, RNG(0, "sampler", "label", (0,), dtype=torch.float64)), prior.nfe
+
+
 def test_apg_shrinks_and_projects():
     """A step of two dimensions against the formula by hand."""
-
-    class Plane(TwoGaussians):
-        event_shape = (2,)
-        calls = []
-
-        def denoise_sigma(self, x, sigma, label=None):
-            self.calls.append(sigma)
-            return torch.tensor([[2.0, 0.0]] if label is not None else [[-1.0, -4.0]], dtype=torch.float64)
-
-    solver = import_module("solvers.apg").Solver.get_instance(n_steps=1, radius=1.0, eta=0.5, beta=0.0)
-    solver.resolve_presets("mixture", "label")
-    solver._label, solver._batches_done, solver._n_batches = "apg", 0, 1
-    problem = InverseProblem(Fixed(), LabelTilt(3.0), torch.ones(1, 1), "label", 1, (0,))
-    x = solver.sample(problem, Plane(), RNG(0, "sampler", "label", (0,), dtype=torch.float64))
+    x, _ = sample_in_plane("apg", n_steps=1, radius=1.0, eta=0.5, beta=0.0)
     # Delta = (3, 4), shrunk to (.6, .8); along D_c lies (.6, 0), of which half is left
     torch.testing.assert_close(x, torch.tensor([[2 + 2 * 0.3, 2 * 0.8]], dtype=torch.float64))
+
+
+def test_apg_weakens_what_repeats():
+    """Two Heun steps, whose third evaluation is the draw: Delta is (3, 4), (1.5, 2), then (2.25, 3)."""
+    x, _ = sample_in_plane("apg", n_steps=2, eta=0.0, beta=-0.5)
+    torch.testing.assert_close(x, torch.tensor([[2.0, 2 * 3.0]], dtype=torch.float64))
+
+
+def test_pcg_predicts_with_the_conditional_model_and_corrects_with_the_guided_one():
+    """One step to 0, which nothing corrects, is D_c; of four levels three have corrections of two evaluations."""
+    x, n_evaluations = sample_in_plane("pcg", n_steps=1)
+    torch.testing.assert_close(x, torch.tensor([[2.0, 0.0]], dtype=torch.float64))
+    assert n_evaluations == 1
+    assert sample_in_plane("pcg", n_steps=4, n_langevin=3)[1] == 4 + 3 * 3 * 2
 
 
 # Against the exact law of the mixture
@@ -358,7 +443,7 @@ def test_one_ddim_step_starts_where_several_do():
 
 def test_levels_and_intervals_that_guide_nowhere_are_refused():
     schedule = NoiseSchedule.linear()
-    with pytest.raises(ValueError, match="must start above it, not at 0.002"):
+    with pytest.raises(ValueError, match="sigma_gibbs must be above it, got 0.002"):
         guided_levels(schedule, 5, first=0.002)
     with pytest.raises(ValueError, match=r"low < high, got \(3.0, 0.16\)"):
         guide(None, None, 3.0, (3.0, 0.16))
