@@ -1,0 +1,78 @@
+"""Known laws of the methods that run chains or ensembles: DDSMC, N-HMC, DMPlug and EnKG.
+
+On the problem of ``fingerprint_problem`` (prior N(0, I_3), A = diag(1, 0.3, 0), sigma = 0.2) the exact posterior has
+mean (0.962, 1.154, 0) and variances (0.0385, 0.3077, 1). None of these methods aims at it: each has a law of its own,
+derived here coordinate by coordinate from scalar recursions.
+"""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from helpers import draw, fingerprint_problem
+
+from benchmark_utils.schedule import karras_levels
+from solvers.ddsmc import Solver as DDSMC
+
+SINGULAR = torch.tensor([1.0, 0.3, 0.0], dtype=torch.float64)
+Y = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+
+
+def run(Solver, n_draws, **parameters):
+    return draw(Solver, *fingerprint_problem(), n_draws, **parameters)[0]
+
+
+def posterior_under(variance, gain=SINGULAR, noise_std=0.2):
+    """Mean and variance (3,) of x ~ N(0, variance) given ``y = gain x + noise``."""
+    precision = 1 / variance + gain**2 / noise_std**2
+    return gain * Y / noise_std**2 / precision, 1 / precision
+
+
+def assert_moments(samples, mean, variance, n_se=4, rounding=0.0):
+    """Moments (3 numbers each) within ``n_se`` standard errors of samples (n, 3), plus ``rounding``.
+
+    ``rounding`` is absolute for the mean and relative for the variance.
+    """
+    mean, variance = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(variance, dtype=torch.float64)
+    mean_error, variance_error = (samples.mean(0) - mean).abs(), (samples.var(0) - variance).abs()
+    n = len(samples)
+    assert (mean_error <= n_se * (variance / n).sqrt() + rounding).all(), (samples.mean(0), mean)
+    assert (variance_error <= (n_se * (2 / n) ** 0.5 + rounding) * variance).all(), (samples.var(0), variance)
+
+
+# --------------------------------------------------------------------------------------------------------------- DDSMC
+
+
+def ddsmc_prior_variance(eta, n_levels):
+    """Variance of what DDSMC's own chain generates for N(0, 1), where D(x; sigma) = x / (1 + sigma^2)."""
+    levels = karras_levels(100.0, 0.01, n_levels)
+    variance = levels[0] ** 2
+    for sigma, lower in pairwise(levels):
+        w = (sigma**2 - lower**2) / (eta * lower**2 + sigma**2 - lower**2)
+        gain = w / (1 + sigma**2) + 1 - w
+        variance = gain**2 * variance + w * lower**2
+    return variance / (1 + levels[-1] ** 2) ** 2
+
+
+def test_the_prior_of_ddsmc_s_chain_is_the_prior_for_eta_1_only():
+    variances = [ddsmc_prior_variance(eta, 200) for eta in (0.0, 0.5, 1.0)]
+    assert variances == pytest.approx([0.48, 0.65, 0.95], abs=0.01)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ddsmc_draws_the_posterior_under_the_prior_of_its_chain(eta):
+    samples = run(DDSMC, 250, n_particles=32, n_levels=50, eta=eta, rho=1.0)
+    assert_moments(samples, *posterior_under(ddsmc_prior_variance(eta, 50)), rounding=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rho, mean, variance",
+    [
+        (1.0, (0.956, 1.130, 0.0), (0.039, 0.306, 0.953)),
+        (0.5, (0.981, 1.192, 0.0), (0.034, 0.291, 0.949)),  # 16 particles are too few for this proposal
+    ],
+)
+def test_ddsmc_with_16_particles(rho, mean, variance):
+    """Simulated with 20,000 filters; the values are rounded."""
+    assert_moments(run(DDSMC, 1000, eta=1.0, rho=rho), mean, variance, rounding=0.005)
