@@ -11,8 +11,12 @@ import pytest
 import torch
 from helpers import draw, fingerprint_problem
 
-from benchmark_utils.schedule import karras_levels
+from benchmark_utils.generator import generate, generator_levels
+from benchmark_utils.priors import Prior
+from benchmark_utils.schedule import NoiseSchedule, karras_levels
 from solvers.ddsmc import Solver as DDSMC
+from solvers.dmplug import Solver as DMPlug
+from solvers.n_hmc import Solver as NHMC
 
 SINGULAR = torch.tensor([1.0, 0.3, 0.0], dtype=torch.float64)
 Y = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
@@ -76,3 +80,62 @@ def test_ddsmc_draws_the_posterior_under_the_prior_of_its_chain(eta):
 def test_ddsmc_with_16_particles(rho, mean, variance):
     """Simulated with 20,000 filters; the values are rounded."""
     assert_moments(run(DDSMC, 1000, eta=1.0, rho=rho), mean, variance, rounding=0.005)
+
+
+# ---------------------------------------------------------------------------------------------------- N-HMC and DMPlug
+
+
+def generator_gain(labels):
+    """G(z) / z for N(0, 1), where ``x_s`` is a fixed multiple of ``x_t`` in a DDIM step."""
+    schedule = NoiseSchedule.linear()
+    abars = [schedule.abar(label + 1) for label in labels] + [1.0]
+    gain = 1.0
+    for abar_t, abar_s in pairwise(abars):
+        x_hat = abar_t**0.5  # D(x_t) / x_t, and the noise is sqrt(1 - abar_t) x_t
+        gain *= abar_s**0.5 * x_hat + (1 - abar_s) ** 0.5 * (1 - abar_t) ** 0.5
+    return gain
+
+
+def test_the_generators_shrink_the_prior():
+    gains = [generator_gain(labels) for labels in ((750, 375), (750, 562, 375, 187), (666, 333, 0))]
+    assert gains == pytest.approx([0.437, 0.698, 0.504], abs=5e-4)
+
+
+@pytest.mark.parametrize("rederive", [True, False])
+def test_the_generator_is_ddim(rederive):
+    """Clipped at 0.3, two steps by hand: the noise goes on as the network's own or that of the clipped image."""
+    prior, z = Prior("gaussian", (("dim", 3),)).load(), torch.tensor([[0.2, -1.0, 3.0]], dtype=torch.float64)
+    levels = generator_levels(prior.schedule, (750, 375))
+    assert levels == [751, 376, 0]
+    x = z
+    for t, s in pairwise(levels):
+        abar_t, abar_s = prior.schedule.abar(t), prior.schedule.abar(s)
+        x_hat = (abar_t**0.5 * x).clamp(-0.3, 0.3)
+        eps = (x - abar_t**0.5 * (x_hat if rederive else abar_t**0.5 * x)) / (1 - abar_t) ** 0.5
+        x = abar_s**0.5 * x_hat + (1 - abar_s) ** 0.5 * eps
+    assert torch.allclose(generate(prior, z, levels, clip=0.3, rederive=rederive), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_generator, labels", [(2, (750, 375)), (4, (750, 562, 375, 187))])
+def test_n_hmc_draws_the_posterior_under_its_generator_s_prior(n_generator, labels):
+    law = posterior_under(torch.tensor(generator_gain(labels) ** 2))
+    samples = run(NHMC, 1500, n_generator=n_generator, n_anneal=10, late_from=5, n_leapfrog=10, step_size=0.1)
+    assert_moments(samples, *law, rounding=0.01)
+    assert abs(law[0][1] - 1.154) > 0.2  # not the posterior
+
+
+@pytest.mark.slow
+def test_n_hmc_with_the_published_schedule():
+    """Accepting whatever decreases U, and redrawing until a proposal is accepted, is no valid chain.
+
+    Simulated with 20,000 chains, whose values are rounded.
+    """
+    samples = run(NHMC, 2000, rejections="redraw", n_final=1, late_step=0.01)
+    assert_moments(samples, (0.691, 0.177, 0.0), (0.039, 0.159, 0.194), rounding=0.02)
+
+
+def test_dmplug_ends_at_least_squares():
+    samples = run(DMPlug, 400, learning_rate=0.05, n_iterations=600)
+    gain = generator_gain((666, 333, 0))
+    assert torch.allclose(samples[:, :2], torch.tensor([1.0, 5 / 3], dtype=torch.float64), atol=1e-3)
+    assert_moments(samples[:, [2]], [0.0], [gain**2])
