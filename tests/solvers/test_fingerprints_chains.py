@@ -5,10 +5,12 @@ mean (0.962, 1.154, 0) and variances (0.0385, 0.3077, 1). None of these methods 
 derived here coordinate by coordinate from scalar recursions.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
+from deepinv.physics import Physics
 from helpers import draw, fingerprint_problem
 
 from benchmark_utils.generator import generate, generator_levels
@@ -16,6 +18,7 @@ from benchmark_utils.priors import Prior
 from benchmark_utils.schedule import NoiseSchedule, karras_levels
 from solvers.ddsmc import Solver as DDSMC
 from solvers.dmplug import Solver as DMPlug
+from solvers.enkg import Solver as EnKG
 from solvers.n_hmc import Solver as NHMC
 
 SINGULAR = torch.tensor([1.0, 0.3, 0.0], dtype=torch.float64)
@@ -139,3 +142,48 @@ def test_dmplug_ends_at_least_squares():
     gain = generator_gain((666, 333, 0))
     assert torch.allclose(samples[:, :2], torch.tensor([1.0, 5 / 3], dtype=torch.float64), atol=1e-3)
     assert_moments(samples[:, [2]], [0.0], [gain**2])
+
+
+# ---------------------------------------------------------------------------------------------------------------- EnKG
+
+
+def test_enkg_uses_a_without_its_gradient():
+    """It is run where A has none, and on problems that others skip for that."""
+    problem, prior = fingerprint_problem()
+    without = replace(problem, capabilities=frozenset({"gaussian"}))
+    assert not EnKG.get_instance().skip(problem=without, prior=prior)[0]
+    hidden = replace(without, operator=Physics(A=lambda x: problem.operator.A(x).detach()))
+    settings = {"n_particles": 8, "n_levels": 10}
+    assert torch.equal(draw(EnKG, hidden, prior, 2, **settings), draw(EnKG, problem, prior, 2, **settings))
+
+
+def test_one_update_of_enkg_by_hand():
+    problem, prior = fingerprint_problem()
+    x = torch.tensor([[0.3, -0.2, 1.0], [1.5, 0.4, -0.6], [-0.7, 2.0, 0.1]], dtype=torch.float64)
+    solver = EnKG.get_instance(n_particles=3)
+    solver.resolve_presets("gaussian", "gaussian")
+    x_0 = 0.6 * x
+    K = torch.zeros(3, 3, dtype=torch.float64)
+    for j in range(3):
+        for m in range(3):
+            predicted = SINGULAR * x_0
+            K[j, m] = (predicted[j] - Y) @ (predicted[m] - predicted.mean(0)) / 3
+    expected = torch.stack([sum(K[j, m] * (x[m] - x.mean(0)) for m in range(3)) for j in range(3)]) / K.norm()
+    torch.testing.assert_close(solver.direction(problem.rows([0], 3), x, x_0, 1), expected)
+
+
+def test_enkg_counts_1588_evaluations_a_particle():
+    solver = EnKG.get_instance(n_particles=4)
+    solver.set_objective(*fingerprint_problem(), 1, 0)
+    solver.run(None)
+    result = solver.get_result()
+    assert (result["nfe"], result["vjp"]) == (4 * 1588, 0)
+
+
+@pytest.mark.slow
+def test_enkg_collapses_where_y_sees():
+    """64 particles as published otherwise; the error of the inner ODE's Euler steps moves it off least squares."""
+    samples = run(EnKG, 40, n_particles=64)
+    assert torch.allclose(samples.mean(0)[:2], torch.tensor([1.102, 1.836], dtype=torch.float64), atol=2e-3)
+    assert (samples.var(0)[:2] < 1e-4).all()
+    assert_moments(samples[:, [2]], [0.0], [0.98], rounding=0.02)
