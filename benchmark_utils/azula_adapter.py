@@ -21,7 +21,7 @@ class AzulaSampler(PosteriorSampler):
         return skipped, reason
 
     def guide(self, denoiser, y, A, variance):
-        """azula's guided denoiser of ``y = A(x) + noise``: y (n, m), A from (n, *event) to (n, m), its noise variance."""
+        """azula's guided denoiser, a module of (x_t, t), for y (n, m), A from (n, *event) to (n, m), noise variance."""
         raise NotImplementedError
 
     def sample(self, problem, prior, rng):

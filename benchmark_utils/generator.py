@@ -26,7 +26,7 @@ def generate(prior, seed, levels, clip=float("inf"), rederive=True):
 
 
 def squared_residual(problem, prior, seed, **options):
-    """``||y - A(G(seed))||^2`` (n,), its gradient by the seed (n, *event) and G(seed), the image of :func:`generate`."""
+    """``||y - A(G(seed))||^2`` (n,), its gradient by the seed (n, *event), and G(seed) of :func:`generate`."""
     with torch.enable_grad():
         seed = seed.detach().requires_grad_()
         image = generate(prior, seed, **options)

@@ -5,11 +5,12 @@ class Solver(AzulaSampler):
     """JFPS as azula ships it, ``azula.guidance.JFPSDenoiser``: Jacobian-free posterior sampling.
     Library: "azula", Rozet et al., 2025, https://github.com/probabilists/azula
 
-    Its guided denoiser ``D + C A^T (sigma_y^2 I + A C A^T)^{-1} (y - A D)`` in our DDIM(eta) steps, with the covariance
-    of x_0 given x_t of a Gaussian prior, ``C = (1 / signal_variance + abar_t / (1 - abar_t))^{-1} I``, in place of the
-    Jacobian. The inverse is ``n_conjugate`` conjugate gradient iterations, which need no network (azula's default of
-    one is biased). Exact, as the steps get short, for a prior N(0, signal_variance I), biased for any other.
-    azula takes other covariances too; here it is isotropic.
+    Its guided denoiser ``D + C A^T (sigma_y^2 I + A C A^T)^{-1} (y - A D)`` in our DDIM(eta) steps, where
+      C = (1 / signal_variance + abar_t / (1 - abar_t))^{-1} I
+    is the covariance of x_0 given x_t of a Gaussian prior, in place of the Jacobian. The inverse is
+    ``n_conjugate`` conjugate gradient iterations, which need no network (azula's default of one is biased).
+    Exact, as the steps get short, for a prior N(0, signal_variance I), biased for any other. azula takes other
+    covariances too; here it is isotropic.
     """
 
     name = "azula_jfps"

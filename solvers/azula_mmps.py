@@ -7,10 +7,10 @@ class Solver(AzulaSampler):
     Rozet, Andry, Lanusse and Louppe, NeurIPS 2024, https://arxiv.org/abs/2405.13712
     Library: "azula", Rozet et al., https://github.com/probabilists/azula
 
-    Its guided denoiser ``D + V A^T (sigma_y^2 I + A V A^T)^{-1} (y - A D)`` with ``V = (1 - abar_t) / sqrt(abar_t) J``,
-    by ``n_conjugate`` conjugate gradient iterations in float64 (azula's default is one iteration of GMRES), in our
-    DDIM(eta) steps. Equal to ``mmps`` to rounding where A V A^T is a covariance: ``mmps`` also bounds the step of an
-    iteration where the Jacobian of a network is none.
+    Its guided denoiser ``D + V A^T (sigma_y^2 I + A V A^T)^{-1} (y - A D)`` with ``V = (1 - abar_t) /
+    sqrt(abar_t) J``, by ``n_conjugate`` conjugate gradient iterations in float64 (azula's default is one
+    iteration of GMRES), in our DDIM(eta) steps. Equal to ``mmps`` to rounding where A V A^T is a covariance:
+    ``mmps`` also bounds the step of an iteration where the Jacobian of a network is none.
     """
 
     name = "azula_mmps"

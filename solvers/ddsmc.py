@@ -9,15 +9,16 @@ class Solver(PosteriorSampler):
 
     A particle filter on the decoupled chain, in the spectral coordinates of ``A = U diag(s) V^T``:
       p(x_low | x) = N(w D + (1 - w) x, w sigma_low^2),  w = (sigma^2 - sigma_low^2) / (sigma^2 - (1 - eta) sigma_low^2)
-    for D = E[x_0 | x] at the levels sigma > sigma_low of a poly-7 grid (variance exploding). The proposal replaces D by
-    ``N(b, M)``, the posterior of ``x_0 ~ N(D, rho^2)`` given y, whose evidence ``N(y; s D, sigma_y^2 + rho^2 s^2)`` is
-    the potential of x; particles are resampled at each level. The last move has no noise and returns b.
-    As N grows the samples are draws of the posterior under *the prior that this chain generates*, whose variance for
-    N(0, 1) is .48, .65, .95 at eta = 0, .5, 1 in 200 levels: only ``eta = 1``, DDPM's chain, tends to the prior.
-    ``rho`` is rho^2 over sigma^2 / (1 + sigma^2), the variance of x_0 given x for N(0, 1).
-    Each sample is the outcome of its own filter of ``n_particles`` particles, so that draws are independent.
-    Departures: where a grid is so coarse that a variance of the proposal were negative, rho^2 is sigma_low^2 / w; D is
-    the denoised image (the paper has an ODE of ten steps, too).
+    for D = E[x_0 | x] at the levels sigma > sigma_low of a poly-7 grid (variance exploding). The proposal
+    replaces D by ``N(b, M)``, the posterior of ``x_0 ~ N(D, rho^2)`` given y, whose evidence ``N(y; s D,
+    sigma_y^2 + rho^2 s^2)`` is the potential of x; particles are resampled at each level. The last move has
+    no noise and returns b. As N grows the samples are draws of the posterior under *the prior that this chain
+    generates*, whose variance for N(0, 1) is .48, .65, .95 at eta = 0, .5, 1 in 200 levels: only ``eta = 1``,
+    DDPM's chain, tends to the prior. ``rho`` is rho^2 over sigma^2 / (1 + sigma^2), the variance of x_0 given
+    x for N(0, 1). Each sample is the outcome of its own filter of ``n_particles`` particles, so that draws
+    are independent.
+    Departures: where a grid is so coarse that a variance of the proposal were negative, rho^2 is sigma_low^2
+    / w; D is the denoised image (the paper has an ODE of ten steps, too).
     """
 
     name = "ddsmc"

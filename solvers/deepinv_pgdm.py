@@ -11,10 +11,10 @@ class Solver(PosteriorSampler):
     Song, Vahdat, Mardani and Kautz, ICLR 2023, https://openreview.net/forum?id=9_gsMA8MRKQ
     Library: "DeepInverse", Tachella et al., https://deepinv.github.io
 
-    deepinv adds the gradient of ``log N(y; A D, r_t^2 A A^T + sigma_y^2 I)`` to the score in its ``PosteriorDiffusion``,
-    where the paper adds a multiple to the state: so it is ``weight="score"`` of ``pgdm``, on the same levels and with the
-    same noise, up to the rounding of the state to float32 that deepinv makes. Its ``AncestralSolver`` is DDIM(eta).
-    Images stay on [-1, 1], and all rows run at once.
+    deepinv adds the gradient of ``log N(y; A D, r_t^2 A A^T + sigma_y^2 I)`` to the score in its
+    ``PosteriorDiffusion``, where the paper adds a multiple to the state: so it is ``weight="score"`` of
+    ``pgdm``, on the same levels and with the same noise, up to the rounding of the state to float32 that
+    deepinv makes. Its ``AncestralSolver`` is DDIM(eta). Images stay on [-1, 1], and all rows run at once.
     """
 
     name = "deepinv_pgdm"

@@ -8,12 +8,13 @@ class Solver(PosteriorSampler):
     """DMPlug: "DMPlug: A Plug-in Method for Solving Inverse Problems with Diffusion Models",
     Wang, Zhang, Li, Wan, Chen and Sun, NeurIPS 2024, https://arxiv.org/abs/2405.16749
 
-    An optimiser, no sampler: the image is G(z), three DDIM steps (eta = 0, labels 666, 333 and 0) from a seed z, and
+    An optimiser, no sampler: the image is G(z), three DDIM steps (eta = 0, labels 666, 333 and 0) from a seed
+    z, and
       z = argmin mean((y - A G(z))^2), by ``n_iterations`` of Adam from z ~ N(0, I).
-    Nothing knows the noise of y: it converges to least squares, and what y does not see stays as it was in the first
-    seed. ``clip`` bounds the denoised image, as the released code does for images.
-    Departures: the last iterate is returned, where the released code reports the one nearest to the truth; the loss is
-    the mean over a row, so that rows do not meet. The code's L-BFGS is not here.
+    Nothing knows the noise of y: it converges to least squares, and what y does not see stays as it was in
+    the first seed. ``clip`` bounds the denoised image, as the released code does for images.
+    Departures: the last iterate is returned, where the released code reports the one nearest to the truth;
+    the loss is the mean over a row, so that rows do not meet. The code's L-BFGS is not here.
     """
 
     name = "dmplug"

@@ -13,14 +13,15 @@ class Solver(PosteriorSampler):
     """EnKG: "Ensemble Kalman Diffusion Guidance: A Derivative-free Method for Inverse Problems",
     Zheng, Chu, Wang, Kovachki, Baptista and Yue, TMLR 2025, https://arxiv.org/abs/2409.20175
 
-    J = ``n_particles`` particles follow the probability-flow ODE down a poly-7 grid from 80, and at all levels but the
-    first and the last 5 % they move ``n_updates`` times, without a gradient of A:
+    J = ``n_particles`` particles follow the probability-flow ODE down a poly-7 grid from 80, and at all
+    levels but the first and the last 5 % they move ``n_updates`` times, without a gradient of A:
       Y_j = A(x_0 of the ODE from x_j),   K_jl = <Y_j - y, Y_l - mean Y> / J,
       x_j <- x_j - w / ||K||_F sum_l K_jl (x_l - mean x).
-    The ODE to x_0 has min(1 + (levels left) // 4, ``n_ode``) Euler steps, one being the denoised image.
-    The noise of y appears nowhere: what y sees collapses onto a value that fits it, so this is no sampler. Every sample
-    is the first particle of an ensemble of its own: the particles of one are nearly the same where y sees them, and the
-    spread of several draws of an image is that of separate ensembles. So a draw costs J times the ODEs.
+    The ODE to x_0 has min(1 + (levels left) // 4, ``n_ode``) Euler steps, one being the denoised image. The
+    noise of y appears nowhere: what y sees collapses onto a value that fits it, so this is no sampler. Every
+    sample is the first particle of an ensemble of its own: the particles of one are nearly the same where y
+    sees them, and the spread of several draws of an image is that of separate ensembles. So a draw costs J
+    times the ODEs.
     """
 
     name = "enkg"

@@ -9,18 +9,20 @@ class Solver(PosteriorSampler):
     """N-HMC: "Noise-Adaptive Diffusion Sampling for Inverse Problems Without Task-Specific Tuning",
     Xia, Tanomkiattikun, Zhen and Gu, ICLR 2026, https://arxiv.org/abs/2604.16919
 
-    A Markov chain over the seed z of a DDIM generator G (eta = 0, ``n_generator`` steps, the first at label 750). Move k
-    draws a momentum p ~ N(0, I), makes ``n_leapfrog`` leapfrog steps of length e, and accepts their end with probability
-    min(1, exp(-change of U + ||p||^2 / 2)), for
-      U(z) = ||z||^2 / 2 + ||y - A G(z)||^2 / (2 s_k^2),   s_k = sigma_y + ``height`` max(0, 1 - k / n_anneal)^``power``.
-    e starts at ``step_size``, becomes ``late_step`` at move ``late_from`` if it is more than twice that, and shrinks by 5 %
-    at each rejection before move ``n_anneal``; ``n_final`` moves follow. As these grow, G(z) is a draw of the posterior
-    under the prior that *G generates*, which is much narrower than the data's (2 steps shrink N(0, I) by .437).
-    ``rejections="move"``, the default, is this valid chain, in which a rejected move counts. ``"redraw"`` is the published
-    schedule: k counts accepted moves, any decrease of U is accepted before n_anneal, five rejections in a row end the
-    chain. Its law is no posterior, and the host asks once a move whether all rows have ended.
-    Departures: step lengths and tests are each row's own; the gradient of the last state is kept (20 evaluations of G a
-    move, not 21). The paper's variant for unknown noise is not here.
+    A Markov chain over the seed z of a DDIM generator G (eta = 0, ``n_generator`` steps, the first at label
+    750). Move k draws a momentum p ~ N(0, I), makes ``n_leapfrog`` leapfrog steps of length e, and accepts
+    their end with probability min(1, exp(-change of U + ||p||^2 / 2)), for
+      U(z) = ||z||^2 / 2 + ||y - A G(z)||^2 / (2 s_k^2),
+      s_k = sigma_y + ``height`` max(0, 1 - k / n_anneal)^``power``.
+    e starts at ``step_size``, becomes ``late_step`` at move ``late_from`` if it is more than twice that, and
+    shrinks by 5 % at each rejection before move ``n_anneal``; ``n_final`` moves follow. As these grow, G(z)
+    is a draw of the posterior under the prior that *G generates*, which is much narrower than the data's (2
+    steps shrink N(0, I) by .437). ``rejections="move"``, the default, is this valid chain, in which a
+    rejected move counts. ``"redraw"`` is the published schedule: k counts accepted moves, any decrease of U
+    is accepted before n_anneal, five rejections in a row end the chain. Its law is no posterior, and the host
+    asks once a move whether all rows have ended.
+    Departures: step lengths and tests are each row's own; the gradient of the last state is kept (20
+    evaluations of G a move, not 21). The paper's variant for unknown noise is not here.
     """
 
     name = "n_hmc"
@@ -31,7 +33,8 @@ class Solver(PosteriorSampler):
     test_config = {"n_anneal": 1, "n_final": 1, "n_leapfrog": 2}
     needs = {"differentiable", "gaussian"}
     choices = {"rejections": ("move", "redraw")}
-    # released code, whose sigma_y is on [0, 1] and doubled: its .05 is .1 here. n_final, of which it has 1: chosen here
+    # released code, whose sigma_y is on [0, 1] and doubled: its .05 is .1 here.
+    # n_final, of which it has 1, is chosen here
     PRESETS = {
         ("*", "*"): {
             "n_generator": 2,

@@ -1,8 +1,8 @@
 """Known laws of the methods that run chains or ensembles: DDSMC, N-HMC, DMPlug and EnKG.
 
-On the problem of ``fingerprint_problem`` (prior N(0, I_3), A = diag(1, 0.3, 0), sigma = 0.2) the exact posterior has
-mean (0.962, 1.154, 0) and variances (0.0385, 0.3077, 1). None of these methods aims at it: each has a law of its own,
-derived here coordinate by coordinate from scalar recursions.
+On the problem of ``fingerprint_problem`` (prior N(0, I_3), A = diag(1, 0.3, 0), sigma = 0.2) the exact
+posterior has mean (0.962, 1.154, 0) and variances (0.0385, 0.3077, 1). None of these methods aims at it: each
+has a law of its own, derived here coordinate by coordinate from scalar recursions.
 """
 
 from dataclasses import replace
