@@ -72,6 +72,13 @@ def test_ddsmc_draws_the_posterior_under_the_prior_of_its_chain(eta):
     assert_moments(samples, *posterior_under(ddsmc_prior_variance(eta, 50)), rounding=0.01)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_what_y_does_not_see_follows_ddsmc_s_chain(eta):
+    """Whatever the number of particles."""
+    samples = run(DDSMC, 3000, n_particles=2, n_levels=30, eta=eta)
+    assert_moments(samples[:, [2]], [0.0], [ddsmc_prior_variance(eta, 30)])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "rho, mean, variance",
