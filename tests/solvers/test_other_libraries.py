@@ -62,6 +62,7 @@ def test_azula_s_mmps_counts_what_passes_the_network():
     assert [(result["nfe"], result["vjp"]) for result in results] == [(5, 15), (5, 15)]
 
 
+@pytest.mark.slow
 def test_azula_s_tmpd_is_exact_where_the_covariance_of_y_is_diagonal():
     assert_exact(draw(AzulaTMPD, *fingerprint_problem(), 2000, n_steps=1000)[0])
 
@@ -80,6 +81,7 @@ def test_one_guided_denoiser_of_tmpd_by_hand():
     torch.testing.assert_close(guided(x, t).mean, x_hat + weights @ A @ V.T)
 
 
+@pytest.mark.slow
 def test_azula_s_jfps_is_exact_for_the_right_variance_only():
     settings = {"n_steps": 1000, "n_conjugate": 3}  # three different singular values
     assert_exact(draw(AzulaJFPS, *fingerprint_problem(), 2000, **settings)[0])
