@@ -11,7 +11,7 @@ SIGMA_MIN = 0.002
 
 class Solver(PosteriorSampler):
     """EnKG: "Ensemble Kalman Diffusion Guidance: A Derivative-free Method for Inverse Problems",
-    Zheng, Chu, Wang, Kovachki, Baptista and Yue, TMLR 2025, https://arxiv.org/abs/2409.20175
+    Zheng, Chu, Wang, Kovachki, Baptista and Yue, arXiv 2024, https://arxiv.org/abs/2409.20175
 
     J = ``n_particles`` particles follow the probability-flow ODE down a poly-7 grid from 80, and at all
     levels but the first and the last 5 % they move ``n_updates`` times, without a gradient of A:
