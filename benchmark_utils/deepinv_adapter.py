@@ -1,10 +1,11 @@
-"""Run deepinv's own samplers: one image and draw at a time, on images in [0, 1]."""
+"""Run deepinv's own samplers: one image and draw at a time, on images in [0, 1], or all rows with their own noise."""
 
 import copy
 
 import torch
 from deepinv.models import Denoiser
 from deepinv.physics import GaussianNoise
+from deepinv.sampling import AncestralSolver
 
 
 class UnitRangeDenoiser(Denoiser):
@@ -49,3 +50,32 @@ def sample_one_by_one(reconstruct, problem, rng, progress):
             torch.manual_seed(seed)
             samples.append(reconstruct(y, physics))
     return 2 * torch.cat(samples).to(rng.dtype) - 1
+
+
+class SignalDenoiser(Denoiser):
+    """A loaded prior as deepinv's denoiser, in its own units and type."""
+
+    def __init__(self, prior):
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x, sigma, **_):
+        return self.prior.denoise_sigma(x.to(self.prior.dtype), sigma.flatten())
+
+
+class RowNoiseSolver(AncestralSolver):
+    """deepinv's DDIM(eta) steps between ``levels``, whose noise is that of each row of ``rng``."""
+
+    def __init__(self, rng, levels, eta):
+        super().__init__(levels, eta=eta)
+        self.own_rng = rng
+
+    def randn_like(self, x, seed=None):
+        return self.own_rng.randn_like(x)
+
+
+def with_noise_level(problem):
+    """The operator of ``problem`` as a deepinv physics that knows the noise of y."""
+    physics = copy.deepcopy(problem.operator)
+    physics.noise_model = GaussianNoise(problem.noise.std)
+    return physics

@@ -26,9 +26,9 @@ DECIDES_BY_VALUES = {
     "sitcom": "each image leaves the inner loop when its misfit is met, which saves network calls",
     "resample": "the fit of a latent ends when every image is at its tolerance, which saves calls of the decoder",
 }
-NOT_OURS = {"deepinv_ddrm", "deepinv_diffpir", "deepinv_dps"}
+NOT_OURS = {"deepinv_ddrm", "deepinv_diffpir", "deepinv_dps", "deepinv_pgdm"}
 EXCEPTIONS = DECIDES_BY_VALUES | {
-    **{name: "deepinv's sampler: it runs row by row and asks for values" for name in NOT_OURS},
+    **{name: "deepinv's sampler: it asks for values at each step" for name in NOT_OURS},
     "demucs": "the network is another package's, which resamples on the CPU",
 }
 CELL_EXCEPTIONS = {

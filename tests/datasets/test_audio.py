@@ -590,6 +590,14 @@ WITHOUT_WINDOW = {
     "mcgdiff": "64 particles in 8192 dimensions: one is left, -0.4 dB",
     "oracle_mask": "sees the truth, test_oracle_masks_on_the_excerpt",
     "demucs": "does not look at the prior, test_demucs_keeps_four_of_its_six_stems",
+    "ddsmc": "its law is in test_fingerprints_chains; 16 particles are few in 8192 dimensions",
+    "n_hmc": "draws from its generator's law, test_fingerprints_chains",
+    "dmplug": "an optimiser, test_fingerprints_chains",
+    "enkg": "an ensemble that collapses, test_fingerprints_chains",
+    "deepinv_pgdm": "is pgdm, test_other_libraries",
+    "azula_mmps": "is mmps, test_other_libraries",
+    "azula_tmpd": "another library's, test_other_libraries",
+    "azula_jfps": "another library's, test_other_libraries",
 }
 
 
