@@ -8,13 +8,18 @@ The problem is that of ``test_fingerprints_linear.py``: prior N(0, I_3), A = dia
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from helpers import draw, fingerprint_problem
+from helpers import diagonal_operator, draw, fingerprint_problem
 from test_fingerprints_linear import assert_law, row_name, solver
 from test_own_priors import problem_of, random_normal, save
 
 from benchmark_utils.flow import denoise_flow, flow_sigma, flow_variance, flow_velocity
+from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.priors import Prior
+from benchmark_utils.problem import InverseProblem, capabilities
 
+# the published settings of these two for the random mask
+CODPS_RANDOM = {"scale": 0.4, "late": 80, "divisor": 1000.0, "precision": 500.0}
+CODPS_PLUS_RANDOM = {"scale": 0.4, "late": 10, "divisor": 100.0, "precision": 0.0}
 LAWS = [  # solver, draws, parameters, means, variances
     ("flower", 2000, {"n_steps": 100, "gamma": 1}, "0.961 1.154 0.000", "0.0386 0.309 1.00"),
     ("flower", 2000, {"n_steps": 100, "gamma": 0}, "0.963 1.153 0.000", "0.0175 0.147 0.479"),
@@ -22,6 +27,14 @@ LAWS = [  # solver, draws, parameters, means, variances
     ("ot_ode", 2000, {"n_steps": 100, "start": 0.3, "weight": "falling"}, "0.965 0.912 0.000", "0.031 0.276 0.835"),
     ("pnp_flow", 2000, {"n_steps": 100, "alpha": 0.3}, "0.996 1.051 0.000", "0.0002 0.023 0.096"),
     ("pnp_flow", 2000, {"n_steps": 100, "alpha": 1.0}, "0.869 0.392 0.000", "0.0095 0.067 0.096"),
+    ("tmpd", 2000, {"n_steps": 100}, "0.962 1.154 0.000", "0.029 0.270 0.928"),
+    ("jfps", 1000, {"n_steps": 1000}, "0.959 1.154 0.000", "0.037 0.305 0.98"),
+    ("jfps", 1000, {"n_steps": 1000, "precision": 4.0}, "0.954 0.908 0.000", "0.041 0.393 1.00"),
+    ("jfps", 1000, {"n_steps": 1000, "precision": 0.25}, "0.964 1.248 0.000", "0.036 0.270 1.00"),
+    ("jfps", 1000, {"preset": "codps"}, "0.913 1.052 0.000", "0.020 0.251 0.993"),
+    ("jfps", 1000, {"preset": "codps"} | CODPS_RANDOM, "0.998 1.276 0.000", "0.053 0.172 0.989"),
+    ("jfps", 2000, {"preset": "codps+"}, "0.904 0.999 0.000", "0.070 0.365 0.936"),
+    ("jfps", 2000, {"preset": "codps+"} | CODPS_PLUS_RANDOM, "1.00 1.669 0.000", "0.093 0.071 0.907"),
 ]
 
 
@@ -29,6 +42,47 @@ LAWS = [  # solver, draws, parameters, means, variances
 def test_fingerprint(row):
     name, n_draws, parameters, means, variances = row
     assert_law(draw(solver(name), *fingerprint_problem(), n_draws, **parameters)[0], means, variances)
+
+
+@pytest.mark.slow
+def test_tmpd_is_exact_as_the_steps_get_short():
+    samples = draw(solver("tmpd"), *fingerprint_problem(), 4000, n_steps=1000)[0]
+    assert_law(samples, "0.963 1.160 0.000", "0.037 0.310 0.997")
+
+
+def test_tmpd_knows_a_correlated_prior_where_its_covariance_of_y_is_diagonal():
+    """One coordinate is seen: A C A^T is one number. What is hidden follows by the prior's correlation of 0.9."""
+    prior, noise = Prior("gaussian", (("dim", 2), ("correlation", 0.9))), GaussianNoise(0.2)
+    operator, y = diagonal_operator(1.0, 0.0), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    problem = InverseProblem(operator, noise, y, "gaussian", 1, (0,), capabilities=capabilities(operator, noise, prior))
+    exact = prior.load().posterior(problem)
+    samples, n = draw(solver("tmpd"), problem, prior, 1000, n_steps=500)[0], 1000
+    hidden_variance = 1 - 0.9**2 / 1.04
+    assert abs(float(samples[:, 1].mean() - exact.mean[0, 1])) < 4 * (hidden_variance / n) ** 0.5
+    assert float(samples[:, 1].var()) == pytest.approx(hidden_variance, rel=4 * (2 / n) ** 0.5)
+
+
+def test_settings_of_a_preset_may_depend_on_the_task():
+    CoDPS = solver("jfps")
+    settings = {}
+    for task in ("gaussian_blur", "sr4", "random50"):
+        sampler = CoDPS.get_instance(preset="codps")
+        sampler.resolve_presets("ffhq", task)
+        settings[task] = (
+            sampler.form,
+            sampler.n_steps,
+            sampler.scale,
+            sampler.late,
+            sampler.divisor,
+            sampler.precision,
+        )
+    assert settings == {
+        "gaussian_blur": ("codps", 1000, 0.01, 200, 10.0, 0.1),
+        "sr4": ("codps", 1000, 0.01, 100, 10.0, 0.1),
+        "random50": ("codps", 1000, 0.4, 80, 1000.0, 500.0),
+    }
+    with pytest.raises(ValueError, match="jfps: PRESETS has no preset 'dps' for ffhq"):
+        CoDPS.get_instance(preset="dps").resolve_presets("ffhq", "sr4")
 
 
 @pytest.mark.slow
