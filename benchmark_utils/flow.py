@@ -1,7 +1,7 @@
 """The view of flow methods: ``x_tau = tau x_0 + (1 - tau) eps``, noise alone at tau = 0 and data at tau = 1.
 
-``x_tau / tau = x_0 + sigma eps`` with ``sigma = (1 - tau) / tau``: every prior is one of these methods' too. What their
-authors train is the velocity ``E[x_0 - eps | x_tau]``.
+``x_tau / tau = x_0 + sigma eps`` with ``sigma = (1 - tau) / tau``: every prior is one of these methods' too.
+What their authors train is the velocity ``E[x_0 - eps | x_tau]``.
 """
 
 

@@ -7,12 +7,12 @@ class Solver(PosteriorSampler):
     """DSG: "Guidance with Spherical Gaussian Constraint for Conditional Diffusion",
     Yang, Ding, Cai, Yu, Wang and Shi, ICML 2024, https://arxiv.org/abs/2402.03201
 
-    DPS whose step keeps the length of the noise. A DDPM step has mean mu, standard deviation s and noise z of n values;
-    with ``g = grad_{x_t} ||y - A(D(x_t))||``, R = sqrt(n) s and d = s z it becomes
+    DPS whose step keeps the length of the noise. A DDPM step has mean mu, standard deviation s and noise z of
+    n values; with ``g = grad_{x_t} ||y - A(D(x_t))||``, R = sqrt(n) s and d = s z it becomes
       d' = d + scale (-R g / ||g|| - d),    x = mu + R d' / ||d'||
-    at every ``interval``-th step, counted from the last, which returns D. Norms are per image. sigma_y never enters:
-    ``scale`` alone sets the strength, and what it does depends on n_steps and interval. D is not clipped (the code
-    clips it to [-1, 1]).
+    at every ``interval``-th step, counted from the last, which returns D. Norms are per image. sigma_y never
+    enters: ``scale`` alone sets the strength, and what it does depends on n_steps and interval. D is not
+    clipped (the code clips it to [-1, 1]).
     """
 
     name = "dsg"

@@ -17,15 +17,17 @@ class Solver(PosteriorSampler):
     """FAST-DIPS: "FAST-DIPS: Adjoint-Free Analytic Steps and Hard-Constrained Likelihood Correction for
     Diffusion-Prior Inverse Problems", Kim, Shin and Lim, ICLR 2026, https://arxiv.org/abs/2603.01591
 
-    At each of ``n_levels`` levels of a poly-7 grid from ``sigma_max`` to ``sigma_min``, the last of which is 0, x starts
-    at the denoised image D and v at A(D), and scaled ADMM reduces ``||x - D||^2 / (2 sigma^2)`` subject to
-    ``||A(x) - y|| <= radius``, ``n_admm`` times:
-      ``n_inner`` gradient steps of ||x - D||^2 / (2 sigma^2) + rho / 2 ||A(x) - v + u||^2, as long as the minimum along
-      the gradient g for a linearised A; v the projection of A(x) + u on the ball; u += A(x) - v
-    then ``x + sigma' eps``. The result is the last D, whose correction the code discards. A g of an A that is not linear
-    is ``(A(x + 1e-3 g) - A(x)) / 1e-3``, and its step is halved up to 8 times while the energy rises; for a linear A it
-    never does. ``radius`` is the code's: the noise alone is longer, so that y is fitted, as far as ADMM converges.
-    Latents: the code corrects decoded images above a level and z below it; here it is z at every level.
+    At each of ``n_levels`` levels of a poly-7 grid from ``sigma_max`` to ``sigma_min``, whose last is left
+    out, x starts at the denoised image D, v at A(D) and u at 0, and scaled ADMM lowers ``||x - D||^2 / (2
+    sigma^2)`` subject to ``||A(x) - y|| <= radius``, in ``n_admm`` rounds:
+      x: ``n_inner`` steps along the gradient g of ||x - D||^2 / (2 sigma^2) + rho / 2 ||A(x) - v + u||^2
+      v = projection of A(x) + u on the ball,   u += A(x) - v
+    then ``x + sigma' eps``. A step ends at the minimum along g for a linearised A, at most 1 long. The
+    directional derivative of an A that is not linear is ``(A(x + 1e-3 g) - A(x)) / 1e-3``, and the step is
+    halved up to 8 times while the energy rises; for a linear A it never does. The result is the last D; the
+    code too discards its correction, and clamps D, which is not clipped here. ``radius`` is the code's, of
+    the whole residual: the noise alone is longer, so that y is fitted as far as ADMM converges. Latents: the
+    code corrects decoded images at high levels, then z; here z at all.
     """
 
     name = "fast_dips"

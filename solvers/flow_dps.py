@@ -8,14 +8,16 @@ class Solver(PosteriorSampler):
     """FlowDPS: "FlowDPS: Flow-Driven Posterior Sampling for Inverse Problems",
     Kim, Kim and Ye, ICCV 2025, https://arxiv.org/abs/2503.08136
 
-    In flow time (``benchmark_utils/flow.py``; the paper's s = 1 - tau is the part of noise). From each s to s':
+    In flow time (``benchmark_utils/flow.py``; the paper's s = 1 - tau is the part of noise). From each s to
+    s':
       z_0 = D,  z_1 = E[eps | x] = z_0 - v;   w = z_0, then three times  w -= step grad_w ||P (y - A w)||
       w = (1 - s) z_0 + s w,    e = sqrt(s') z_1 + sqrt(1 - s') eps,    x = (1 - s') w + s' e
-    on the grid ``s = 4 l / (1 + 3 l)``, l uniform from 1 to .003, then 0. The weight s of the data vanishes and nothing
-    knows sigma_y; without data the last line already does not keep the marginals. P is A^T of a linear A, else 1: the
-    code has the pseudo-inverse for super-resolution, here a multiple of A^T whose length the norm's step absorbs.
-    Norms are per image. ``step`` is published for the latents of Stable Diffusion 3 only (15); in pixels it was tuned
-    here on faces 8 to 23 of faces64. No text and no guidance by it.
+    on the grid ``s = 4 l / (1 + 3 l)``, l uniform from 1 to .003, then 0. The weight s of the data vanishes
+    and nothing knows sigma_y; without data the last line already does not keep the marginals. P is A^T of a
+    linear A, else 1: the code has the pseudo-inverse for super-resolution, here a multiple of A^T whose
+    length the norm's step absorbs. Norms are per image. ``step`` is published for the latents of Stable
+    Diffusion 3 only (15); in pixels it was tuned here on faces 8 to 23 of faces64. No text and no guidance by
+    it.
     """
 
     name = "flow_dps"

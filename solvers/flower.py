@@ -6,13 +6,15 @@ class Solver(PosteriorSampler):
     """Flower: "Flower: A Flow-Matching Solver for Inverse Problems",
     Pourya, El Rawas and Unser, ICLR 2026, https://arxiv.org/abs/2509.26287
 
-    In flow time (``benchmark_utils/flow.py``) ``p(x_0 | x_tau)`` is modelled as ``N(D, r^2 I)``, D the denoised image
-    and ``r^2 = (1 - tau)^2 / (tau^2 + (1 - tau)^2)``. Each of ``n_steps`` uniform times, with the next one tau':
+    In flow time (``benchmark_utils/flow.py``) ``p(x_0 | x_tau)`` is modelled as ``N(D, r^2 I)``, D the
+    denoised image and ``r^2 = (1 - tau)^2 / (tau^2 + (1 - tau)^2)``. Each of ``n_steps`` uniform times, with
+    the next one tau':
       x* = D + A^T (A A^T + sigma_y^2 / r^2 I)^{-1} (y - A D) + gamma N(0, (A^T A / sigma_y^2 + I / r^2)^{-1})
       x = tau' x* + (1 - tau') eps
-    ``gamma`` = 0 is the default of the released code, ``flower``; 1, ``flower_cov``, draws x* from its posterior and is
-    exact for N(0, I) as the steps grow. Departures: the SVD of A in place of 50 to 100 conjugate gradient steps, one
-    run where the paper averages five, and a prior of any training in place of a flow.
+    ``gamma`` = 0 is the default of the released code, ``flower``; 1, ``flower_cov``, draws x* from its
+    posterior and is exact for N(0, I) as the steps grow. Departures: the SVD of A in place of 50 to 100
+    conjugate gradient steps, one run where the paper averages five, and a prior of any training in place of a
+    flow.
     """
 
     name = "flower"

@@ -8,14 +8,15 @@ class Solver(PosteriorSampler):
     """OT-ODE: "Training-free Linear Image Inverses via Flows",
     Pokle, Muckley, Chen and Karrer, TMLR 2024, https://arxiv.org/abs/2310.04432
 
-    PiGDM in flow time (``benchmark_utils/flow.py``): with ``p(x_0 | x_tau) = N(D, r^2 I)``,
-    ``r^2 = (1 - tau)^2 / (tau^2 + (1 - tau)^2)``, and J the Jacobian of D at x_tau,
+    PiGDM in flow time (``benchmark_utils/flow.py``): with ``p(x_0 | x_tau) = N(D, r^2 I)``, ``r^2 = (1 -
+    tau)^2 / (tau^2 + (1 - tau)^2)``, and J the Jacobian of D at x_tau,
       x += 1 / n_steps [v + (1 - tau) / tau weight J^T A^T (r^2 A A^T + sigma_y^2 I)^{-1} (y - A D)],
-    v the velocity, from ``x = start A^T y + (1 - start) eps`` at the time ``start`` on. ``weight`` is 1 ("constant")
-    or ``sqrt(tau / (tau^2 + (1 - tau)^2))`` ("falling"). For N(0, I) r^2 is the exact covariance, and the method is
-    exact as start -> 0 and the steps grow; a later start forgets that x was built from y.
-    The paper's own start is .2 for every task; the presets are those that the PnP-Flow benchmark chose on validation
-    images. ``start n_steps`` is rounded, where that code truncates, to at least 1. The SVD replaces its GMRES.
+    v the velocity, from ``x = start A^T y + (1 - start) eps`` at the time ``start`` on. ``weight`` is 1
+    ("constant") or ``sqrt(tau / (tau^2 + (1 - tau)^2))`` ("falling"). For N(0, I) r^2 is the exact
+    covariance, and the method is exact as start -> 0 and the steps grow; a later start forgets that x was
+    built from y. The paper's own start is .2 for every task; the presets are those that the PnP-Flow
+    benchmark chose on validation images. ``start n_steps`` is rounded, where that code truncates, to at least
+    1. The SVD replaces its GMRES.
     """
 
     name = "ot_ode"

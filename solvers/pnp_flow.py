@@ -8,12 +8,13 @@ class Solver(PosteriorSampler):
     """PnP-Flow: "PnP-Flow: Plug-and-Play Image Restoration with Flow Matching",
     Martin, Gagneux, Hagemann and Steidl, ICLR 2025, https://arxiv.org/abs/2410.02423
 
-    A restorer in flow time (``benchmark_utils/flow.py``). At each of ``n_steps`` uniform times tau, from 0 on:
+    A restorer in flow time (``benchmark_utils/flow.py``). At each of ``n_steps`` uniform times tau, from 0
+    on:
       u = x - step (1 - tau)^alpha grad_x ||y - A x||^2 / 2
       x = mean over ``n_average`` eps of D(tau u + (1 - tau) eps; tau)
-    The noise level of y never enters. ``step`` is 1 as in the code, where sigma_y^2 cancels; it must not exceed
-    ``2 / ||A||^2``. The first time is 0, at which nothing of the start is left: the code's A^T 1 is not needed. Of an A
-    that is not linear, where the authors have none, the gradient takes A^T's place.
+    The noise level of y never enters. ``step`` is 1 as in the code, where sigma_y^2 cancels; it must not
+    exceed ``2 / ||A||^2``. The first time is 0, at which nothing of the start is left: the code's A^T 1 is
+    not needed. Of an A that is not linear, where the authors have none, the gradient takes A^T's place.
     """
 
     name = "pnp_flow"

@@ -7,13 +7,13 @@ class Solver(PosteriorSampler):
     """TMPD: "Tweedie Moment Projected Diffusions For Inverse Problems",
     Boys, Girolami, Pidstrigach, Reich, Mosca and Akyildiz, TMLR 2024, https://arxiv.org/abs/2310.06721
 
-    ``p(x_0 | x_t)`` is modelled as ``N(D, C)`` with Tweedie's covariance ``C = (1 - abar_t) / sqrt(abar_t) J``, J the
-    Jacobian of the denoiser, and the covariance of y is cut to a diagonal, its row sums q:
+    ``p(x_0 | x_t)`` is modelled as ``N(D, C)`` with Tweedie's covariance ``C = (1 - abar_t) / sqrt(abar_t)
+    J``, J the Jacobian of the denoiser, and the covariance of y is cut to a diagonal, its row sums q:
       q = A C A^T 1,    D' = D + C A^T (y - A D) / (sigma_y^2 + q)
-    in a DDIM(eta) step with D'; the last step returns D'. Two vector-Jacobian products a step, of J^T as in the code
-    (J is symmetric but for a network's error). No constant to tune. Exact, as the steps get short, for Gaussian priors
-    for which A C A^T is diagonal; for a blur q is the response to a constant image. Departures: q is at least 0, which
-    a network's need not be, and D is not clipped.
+    in a DDIM(eta) step with D'; the last step returns D'. Two vector-Jacobian products a step, of J^T as in
+    the code (J is symmetric but for a network's error). No constant to tune. Exact, as the steps get short,
+    for Gaussian priors for which A C A^T is diagonal; for a blur q is the response to a constant image.
+    Departures: q is at least 0, which a network's need not be, and D is not clipped.
     """
 
     name = "tmpd"
