@@ -12,21 +12,22 @@ class Solver(PosteriorSampler):
     s':
       z_0 = D,  z_1 = E[eps | x] = z_0 - v;   w = z_0, then three times  w -= step grad_w ||P (y - A w)||
       w = (1 - s) z_0 + s w,    e = sqrt(s') z_1 + sqrt(1 - s') eps,    x = (1 - s') w + s' e
-    on the grid ``s = 4 l / (1 + 3 l)``, l uniform from 1 to .003, then 0. The weight s of the data vanishes
-    and nothing knows sigma_y; without data the last line already does not keep the marginals. P is A^T of a
-    linear A, else 1: the code has the pseudo-inverse for super-resolution, here a multiple of A^T whose
-    length the norm's step absorbs. Norms are per image. ``step`` is published for the latents of Stable
-    Diffusion 3 only (15); in pixels it was tuned here on faces 8 to 23 of faces64. No text and no guidance by
-    it.
+    on the grid ``s = 4 l / (1 + 3 l)``, l uniform from 1 to .003, then 0. ``project`` is P: "adjoint" A^T,
+    "pseudo_inverse" A^+, of an A that is not linear 1. The weight s of the data vanishes and nothing knows
+    sigma_y; without data the last line already does not keep the marginals. Norms are per image. ``step`` is
+    published for the latents of Stable Diffusion 3 only, 15; that of pixels was tuned here, on faces of
+    faces64. No text, and no guidance by it.
     """
 
     name = "flow_dps"
-    parameters = {"n_steps": [None], "n_inner": [None], "step": [None]}
+    parameters = {"n_steps": [None], "n_inner": [None], "step": [None], "project": [None]}
     test_config = {"n_steps": 3}
     needs = {"differentiable", "gaussian"}
+    choices = {"project": ("adjoint", "pseudo_inverse")}
     steps_are_levels = False
     PRESETS = {
-        ("*", "*"): {"n_steps": 28, "n_inner": 3, "step": 3.0},
+        ("*", "*"): {"n_steps": 28, "n_inner": 3, "step": 3.0, "project": "adjoint"},
+        ("*", "sr*"): {"project": "pseudo_inverse"},  # released code
         ("gaussian", "*"): {"step": 1.0},  # ours, for a few values of size 1
         ("mixture", "*"): {"step": 1.0},
     }
@@ -44,12 +45,14 @@ class Solver(PosteriorSampler):
 
     def descend(self, problem, w):
         """``n_inner`` steps of w (n, *event) along the gradient of the residual's norm."""
+        operator = problem.operator
         for _ in range(self.n_inner):
             with torch.enable_grad():
                 w = w.detach().requires_grad_()
                 residual = problem.residual(w)
                 if "linear" in problem.capabilities:
-                    residual = problem.operator.A_adjoint(residual)
+                    project = operator.A_adjoint if self.project == "adjoint" else operator.A_dagger
+                    residual = project(residual)
                 (gradient,) = torch.autograd.grad(residual.flatten(1).norm(dim=1).sum(), w)
             w = w.detach() - self.step * gradient
         return w

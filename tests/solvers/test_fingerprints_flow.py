@@ -1,8 +1,9 @@
 """Known laws of the flow methods and of the other methods of 2024 to 2026, and the view of flow time that they share.
 
 The problem is that of ``test_fingerprints_linear.py``: prior N(0, I_3), A = diag(1, 0.3, 0), sigma = 0.2, where
-(0.962, 1.154, 0) and (0.0385, 0.308, 1) are exact. ``LAWS`` were simulated on their own as scalar recursions, with
-20,000 draws. ``WINDOWS`` are what the solver itself gave with 20,000 draws: they hold it where it is, no more.
+(0.962, 1.154, 0) and (0.0385, 0.308, 1) are exact. ``LAWS`` were simulated on their own with 20,000 draws, coordinate
+by coordinate where a method is a scalar recursion, on the vector where a norm couples the coordinates (FAST-DIPS, DSG,
+FlowDPS, DPS): of these there is no closed form, the values hold the methods where they are.
 """
 
 from dataclasses import replace
@@ -38,6 +39,13 @@ LAWS = [  # solver, draws, parameters, means, variances
     ("jfps", 1000, {"preset": "codps"} | CODPS_RANDOM, "0.998 1.276 0.000", "0.053 0.172 0.989"),
     ("jfps", 2000, {"preset": "codps_plus"}, "0.904 0.999 0.000", "0.070 0.365 0.936"),
     ("jfps", 2000, {"preset": "codps_plus"} | CODPS_PLUS_RANDOM, "1.00 1.669 0.000", "0.093 0.071 0.907"),
+    ("fast_dips", 2000, {}, "0.984 1.533 0.000", "0.014 0.034 0.470"),
+    ("dsg", 2000, {"n_steps": 100, "scale": 0.2}, "0.996 1.173 0.000", "0.048 0.394 0.895"),
+    ("dsg", 2000, {"n_steps": 100, "scale": 0.1}, "0.817 0.437 0.000", "0.323 0.747 0.913"),
+    ("flow_dps", 2000, {"step": 1.0}, "0.973 0.257 0.000", "0.027 0.570 0.677"),
+    ("flow_dps", 2000, {"step": 0.0}, "0.000 0.000 0.000", "0.67 0.67 0.67"),
+    ("dps", 2000, {"n_steps": 100, "adam": (0.028, 0.14, 0.03)}, "0.723 0.985 0.000", "0.316 0.557 0.928"),
+    ("dps", 2000, {"n_steps": 100, "adam": (0.062, 0.70, 0.76)}, "0.986 1.586 0.000", "0.028 0.084 0.921"),
 ]
 
 
@@ -45,11 +53,6 @@ LAWS = [  # solver, draws, parameters, means, variances
 def test_fingerprint(row):
     name, n_draws, parameters, means, variances = row
     assert_law(draw(solver(name), *fingerprint_problem(), n_draws, **parameters)[0], means, variances)
-
-
-WINDOWS = [  # as LAWS, of methods whose law is no scalar recursion: norms act on all three coordinates
-    # DSGROWS
-]
 
 
 def test_adam_moments_are_torch_s_adam():
