@@ -15,8 +15,8 @@ class Solver(PosteriorSampler):
     on the grid ``s = 4 l / (1 + 3 l)``, l uniform from 1 to .003, then 0. ``project`` is P: "adjoint" A^T,
     "pseudo_inverse" A^+, of an A that is not linear 1. The weight s of the data vanishes and nothing knows
     sigma_y; without data the last line already does not keep the marginals. Norms are per image. ``step`` is
-    published for the latents of Stable Diffusion 3 only, 15; in pixels 3 is a guess, half of the way from
-    y to D on a half mask of 64 pixels in three steps. It is not tuned. No text, and no guidance by it.
+    published for the latents of Stable Diffusion 3 only, 15; 3 in pixels is a guess that is not
+    tuned. No text, and no guidance by it.
     """
 
     name = "flow_dps"
