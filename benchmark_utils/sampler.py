@@ -59,7 +59,8 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
     PRESETS : dict
         ``{(family, task): {parameter: value}}`` with ``"*"`` as wildcard, looked up parameter by parameter for
         (family, task), (family, group), (family, "*"), ("*", task), ("*", group), ("*", "*"), where the group of
-        ``sr8`` is ``sr*``; before these (preset, family), if the solver has a parameter ``preset`` and it is set.
+        ``sr8`` is ``sr*``; before these (preset, family), (preset, task), (preset, group) and (preset, "*"), if the
+        solver has a parameter ``preset`` and it is set.
         A parameter takes values of their type: whole numbers where all of them are, pairs where they are pairs.
     choices : dict
         ``{parameter: allowed values}``; ``float`` among them allows every number.
@@ -134,10 +135,11 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
         Raises ValueError if PRESETS has no value for one, or not that preset for the family, or if a value is not
         allowed by ``choices``, ``ranges`` or the type of the published settings.
         """
-        preset = self._parameters.get("preset")
-        if preset is not None and (preset, family) not in self.PRESETS:
+        preset, tasks = self._parameters.get("preset"), (task, group_of(task), "*")
+        named = [(preset, name) for name in (family, *tasks)] if preset is not None else []
+        if named and not self.PRESETS.keys() & named:
             raise ValueError(f"{self.name}: PRESETS has no preset {preset!r} for {family}")
-        keys = [(preset, family), *((f, t) for f in (family, "*") for t in (task, group_of(task), "*"))]
+        keys = [*named, *((f, t) for f in (family, "*") for t in tasks)]
         for name, value in self._parameters.items():
             if value is None:
                 found = [self.PRESETS[key][name] for key in keys if name in self.PRESETS.get(key, {})]

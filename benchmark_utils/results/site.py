@@ -165,7 +165,7 @@ def presets_table(solver_class):
     ]
     note = (
         "* is any, sr* the group of sr8; a parameter takes its first value of (family, task), (family, group), "
-        "(family, *), (*, task), (*, group), (*, *); before these (preset, family), if the parameter preset is set"
+        "(family, *), (*, task), (*, group), (*, *); before these (preset, family or task), if a preset is named"
     )
     return Table("presets", [note], {}, ["family of the prior, or preset", "task, or family", *names], body)
 
