@@ -32,6 +32,7 @@ class MGDMLoop(PosteriorSampler):
     index_law: str
     noising: str
     late: tuple[float, float]
+    eta = 1.0  # share of the noise of DDPM in the moves from s to 0
 
     def sample(self, problem: InverseProblem, prior: LoadedPrior, rng: RNG) -> Tensor:
         schedule, shape = prior.schedule, prior.event_shape
@@ -47,10 +48,7 @@ class MGDMLoop(PosteriorSampler):
             for _ in range(self.n_gibbs):
                 x_s = self.sample_x_s(problem, prior, rng, x_0, x_t, s, t, *self.effort(i))
                 x_0 = self.sample_x_0(prior, rng, x_s, s)
-                if self.noising == "forward":
-                    x_t = schedule.sample_forward(x_s, s, t, rng)
-                else:
-                    x_t = schedule.sample_bridge(x_s, x_t_next, s, t, t_next, rng)
+                x_t = self.sample_x_t(prior, rng, x_0, x_s, x_t_next, s, t, t_next)
         return x_0
 
     def effort(self, i: int) -> tuple:
@@ -86,5 +84,21 @@ class MGDMLoop(PosteriorSampler):
         levels = [s * move // n_moves for move in range(n_moves, -1, -1)]
         x = x_s
         for k, k_next in pairwise(levels):
-            x = prior.schedule.sample_bridge(prior.denoise(x, k), x, 0, k_next, k, rng)
+            x = prior.schedule.sample_bridge(prior.denoise(x, k), x, 0, k_next, k, rng, self.eta)
         return x
+
+    def sample_x_t(
+        self,
+        prior: LoadedPrior,
+        rng: RNG,
+        x_0: Tensor,
+        x_s: Tensor,
+        x_t_next: Tensor,
+        s: int,
+        t: int,
+        t_next: int,
+    ) -> Tensor:
+        """The noising, (n, *event): from x_s alone, or between x_s and the state of the step before, at t_next > t."""
+        if self.noising == "forward":
+            return prior.schedule.sample_forward(x_s, s, t, rng)
+        return prior.schedule.sample_bridge(x_s, x_t_next, s, t, t_next, rng)

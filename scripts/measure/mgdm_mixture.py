@@ -9,8 +9,8 @@ https://arxiv.org/abs/2502.03332) is a Gaussian likelihood,
     ghat_t^s(y | x_t) = N(y; H x_t, R),
     H = A C_s (c_0 C_t + c_t I),   R = sigma^2 I + A C_s (std^2 I + c_0^2 V_t) C_s^T A^T,
 
-with the coefficients of the bridge q(x_s | x_0, x_t), and so is the exact p(y | x_t). The backward move of x_t to x_s is
-the prior's own, which the Gibbs sampler of algorithm 1 keeps, not the one of eq. 4. The table has, over pairs
+with the coefficients of the bridge q(x_s | x_0, x_t), and so is the exact p(y | x_t). The backward move of x_t to
+x_s is the prior's own, which the Gibbs sampler of algorithm 1 keeps, not the one of eq. 4. The table has, over pairs
 (x_t, y) of the joint law, the root mean square of the error of grad log ghat against grad log p(y | x_t), in units of
 the root mean square of the latter: 0 is exact, and 1 is as far off as no guidance.
 """
