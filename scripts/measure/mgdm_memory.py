@@ -2,9 +2,10 @@
 
     python -m scripts.measure.mgdm_memory
 
-*peak*: the largest number of bytes that the tensors made while one sample was drawn hold at once, counted as torch makes
-and frees them. *distance*: sliced Wasserstein distance of 64 samples to as many exact draws, each sample from a filter of
-its own, mean over the problems; *floor*: that of other exact draws. Cost: network calls of a sample, a gradient being two.
+*peak*: the largest number of bytes that the tensors made while one sample was drawn hold at once, counted as torch
+makes and frees them. *distance*: sliced Wasserstein distance of 64 samples to as many exact draws, each sample from a
+filter of its own, mean over the problems; *floor*: that of other exact draws. Cost: network calls of a sample, a
+gradient being two.
 """
 
 import weakref
