@@ -10,7 +10,7 @@ from benchopt.results import read_results
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmark_utils.results import beside, calibration, charts, paper, pictures, scores, tables, traces
+from benchmark_utils.results import beside, calibration, charts, paper, pictures, scores, sweep, tables, traces
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1400px; padding: 0 1rem; color: #222; }
@@ -162,6 +162,27 @@ def box_chart(df, task):
     return svg_image(figure)
 
 
+def sweep_chart(df, task, setting):
+    """What was measured against a setting: headline, posterior error where it is known, and cost, side by side."""
+    found = {quantity: sweep.sweep(df, task, setting, quantity) for quantity in sweep.QUANTITIES}
+    found = {quantity: lines for quantity, lines in found.items() if lines}
+    figure = Figure(figsize=(4.6 * len(found), 4.2), layout="constrained")
+    for axes, (quantity, lines) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        for number, (label, points) in enumerate(lines.items()):
+            points = [point for point in points if point.score]
+            bars = None if quantity == "cost" else [np.nan_to_num(point.score.half_width) for point in points]
+            style = {"color": f"C{number % 10}", "marker": "osD^vP*X"[number // 10 % 8], "capsize": 3}
+            x, y = [point.value for point in points], [point.score.mean for point in points]
+            axes.errorbar(x, y, bars, label=label, **style)
+        axes.grid(alpha=0.3)
+        axes.set_xlabel(setting, fontsize=8)
+        axes.set_ylabel(sweep.quantity_label(df, task, quantity).replace(", ", "\n", 1), fontsize=8)
+        if any(isinstance(point.value, str) for points in lines.values() for point in points):
+            axes.tick_params(axis="x", rotation=60, labelsize=7)
+        axes.legend(fontsize=7)
+    return svg_image(figure)
+
+
 def calibration_chart(df, task, name):
     """One of the calibration curves of every solver and the band that exact draws stay in."""
     found, rows = calibration.curves(scores.rows_of(df, task)), scores.rows_of(df, task)
@@ -218,6 +239,8 @@ def task_parts(df, task, own=(), links=None):
         yield tradeoff_chart(df, task, axis)
     yield box_chart(df, task)
     yield "</div>"
+    for setting in sweep.sweep_settings(df, task):
+        yield f"<h3>Sweep of {html.escape(setting)}</h3>{sweep_chart(df, task, setting)}"
     if task in pictures.picture_tasks(df):
         for view in pictures.VIEWS:
             yield pictures_html(df, task, view)

@@ -532,9 +532,8 @@ def test_every_static_figure_has_a_file_of_its_own(df, tmp_path):
     df["dataset_name"] = df["dataset_name"].str.replace("prior=faces64", "prior=org/name")
     n_figures = sum(plot["type"] != "table" for plots in page_data(df).values() for plot in plots.values())
     with benchopt_run.make_context("run", [".", "--no-html"]):
-        get_figures(
-            Benchmark(ROOT), df, tmp_path, ["quality_cost", "per_image", "reconstructions", "traces", "calibration"]
-        )
+        drawn = ["quality_cost", "sweep", "per_image", "reconstructions", "traces", "calibration"]
+        get_figures(Benchmark(ROOT), df, tmp_path, drawn)
     matplotlib.pyplot.close("all")
     assert len(list(tmp_path.rglob("*.pdf"))) == n_figures > 6
 

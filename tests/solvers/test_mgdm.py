@@ -148,7 +148,7 @@ def test_cost_of_the_audio_settings(late, n_gradients):
 
 
 def test_fast_preset_costs_less_and_yields_to_parameters_that_are_given():
-    """459 forward passes in place of 3523, a gradient being two."""
+    """989 forward passes in place of 3523, a gradient being two."""
     problem, prior = fingerprint_problem()
 
     def cost(**parameters):
@@ -158,7 +158,7 @@ def test_fast_preset_costs_less_and_yields_to_parameters_that_are_given():
         result = solver.get_result()
         return result["nfe"] + result["vjp"]
 
-    assert 0.12 < cost(preset="fast") / cost() < 0.14
+    assert 0.27 < cost(preset="fast") / cost() < 0.29
     assert cost(preset="fast", n_denoise=20) > cost(preset="fast") + 200
 
 

@@ -1,0 +1,163 @@
+"""MGDM with one of its draws replaced: no gradient through the denoiser, or moves without noise.
+
+    python -m scripts.measure.mgdm_forms linearised --steps 50 --gibbs 1
+
+Prints a row of docs/mgdm.md: mean error, variance ratio and misfit on ``gaussian`` and on
+``gaussian[correlation=0.9,dim=8]`` (8 problems, 250 draws), and the sliced Wasserstein distance on four problems of
+``gaussian_mixture[dim=8,dim_y=2]``. ``--faces 8`` adds LPIPS of the half mask and of block averages. The forms are here
+and not in ``solvers/`` because none is better at equal cost without being worse elsewhere.
+
+The slope of D_s at any point is taken for that of N(0, v I), v the prior's variance of a value:
+c = sqrt(abar_s) r^2 / (1 - abar_s) with r^2 = v (1 - abar_s) / (abar_s v + 1 - abar_s), the variance of x_0 given x_s.
+"""
+
+import argparse
+import math
+
+import torch
+
+from benchmark_utils.evaluate import objective_of, score
+from benchmark_utils.mgdm_loop import LOOP, MGDMLoop
+from datasets.ffhq_inpainting import Dataset as Inpainting
+from datasets.ffhq_super_resolution import Dataset as SuperResolution
+from datasets.gaussian import Dataset as Gaussian
+from datasets.gaussian_mixture import Dataset as GaussianMixture
+from solvers.mgdm import Solver as MGDM
+
+VARIANCES = {"gaussian": 1.0, "mixture": 129.0, "ffhq": 0.25}  # v of a family of priors
+
+
+def slope_of(schedule, s, variance):
+    """c and r^2 at level s."""
+    abar = schedule.abar(s)
+    r2 = variance * (1 - abar) / (abar * variance + 1 - abar)
+    return abar**0.5 * r2 / (1 - abar), r2
+
+
+class Scalar(MGDM):
+    """(a) Algorithm 3 with c I in place of the Jacobian of D_s: one forward pass a gradient step, no backward one."""
+
+    name, variance = "mgdm_scalar", 1.0
+
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, n_steps, learning_rate):
+        slope, _ = slope_of(prior.schedule, s, self.variance)
+        c_0, c_t, std = prior.schedule.bridge(0, s, t)
+        bridge_mean = c_0 * x_0 + c_t * x_t
+        mu = bridge_mean.clone().requires_grad_()
+        rho = torch.full_like(mu, 2 * math.log(std)).requires_grad_()
+        optimiser = torch.optim.Adam([mu, rho], lr=learning_rate)
+        for _ in range(n_steps):
+            spread = (rho / 2).exp() * rng.randn(*prior.event_shape)
+            x_hat = prior.denoise(mu + spread, s)
+            with torch.enable_grad():
+                x_hat.requires_grad_()
+                (gradient,) = torch.autograd.grad(problem.log_likelihood(x_hat).sum(), x_hat)
+            mu.grad = (mu + spread - bridge_mean) / std**2 - slope * gradient
+            rho.grad = mu.grad * spread / 2 - 0.5
+            optimiser.step()
+        return (mu + (rho / 2).exp() * rng.randn(*prior.event_shape)).detach()
+
+
+class Linearised(MGDMLoop):
+    """(b) D_s linear around the bridge's mean, D_s(mean) + c (x_s - mean): an exact draw by the SVD of A."""
+
+    name, variance = "mgdm_linearised", 1.0
+    parameters = {name: [None] for name in LOOP}
+    needs = {"svd", "gaussian"}
+    PRESETS = {("*", "*"): LOOP}
+
+    def noise_std(self, problem, r2):
+        """Standard deviation that y is given, a number or one for each singular value."""
+        return problem.noise.std
+
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t):
+        slope, r2 = slope_of(prior.schedule, s, self.variance)
+        c_0, c_t, std = prior.schedule.bridge(0, s, t)
+        mean = c_0 * x_0 + c_t * x_t
+        x_hat = prior.denoise(mean, s)
+        return mean + (problem.draw_conditional(x_hat, slope * std, self.noise_std(problem, r2), rng) - x_hat) / slope
+
+
+class Widened(Linearised):
+    """(b) with the variance r^2 of x_0 given x_s added to the noise: exact p(y | x_s) under N(0, v I)."""
+
+    name = "mgdm_widened"
+
+    def noise_std(self, problem, r2):
+        return (problem.noise.std**2 + r2 * problem.operator.mask**2) ** 0.5
+
+
+class Proximal(Linearised):
+    """(c) x_0* nearest to D_s(mean) that explains y, ``argmin -log g_0(y | x_0) + ||x_0 - D||^2 / (2 r^2)``, noised."""
+
+    name = "mgdm_proximal"
+
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t):
+        _, r2 = slope_of(prior.schedule, s, self.variance)
+        c_0, c_t, _ = prior.schedule.bridge(0, s, t)
+        x_hat = prior.denoise(c_0 * x_0 + c_t * x_t, s)
+        nearest = x_hat + problem.correction(x_hat, problem.noise.std**2 / r2)
+        return prior.schedule.sample_bridge(nearest, x_t, 0, s, t, rng)
+
+
+class QuietRefresh(MGDM):
+    """DDIM moves, without noise, from x_s to x_0."""
+
+    name, eta = "mgdm_quiet_refresh", 0.0
+
+
+class QuietNoising(MGDM):
+    """x_t from x_0 and the noise that x_s has, as DDIM would, instead of fresh noise."""
+
+    name = "mgdm_quiet_noising"
+
+    def sample_x_t(self, prior, rng, x_0, x_s, x_t_next, s, t, t_next):
+        abar, abar_t = prior.schedule.abar(s), prior.schedule.abar(t)
+        eps = (x_s - abar**0.5 * x_0) / (1 - abar) ** 0.5
+        return abar_t**0.5 * x_0 + (1 - abar_t) ** 0.5 * eps
+
+
+class Quiet(QuietRefresh, QuietNoising):
+    """Both: the fit of x_s, and the bridge to the next level, are then the only noise."""
+
+    name = "mgdm_quiet"
+
+
+FORMS = {"mgdm": MGDM, "scalar": Scalar, "linearised": Linearised, "widened": Widened, "proximal": Proximal}
+FORMS |= {"quiet-refresh": QuietRefresh, "quiet-noising": QuietNoising, "quiet": Quiet}
+
+
+def rows_of(form, dataset, n_samples, n_steps, n_gibbs):
+    """The objective's rows for a form on a dataset, M = 5."""
+    objective = objective_of(dataset, n_samples=n_samples)
+    variance = VARIANCES[objective.prior.family]
+    solver = type(form, (FORMS[form],), {"variance": variance}).get_instance(
+        n_steps=n_steps, n_gibbs=n_gibbs, n_denoise=5
+    )
+    return score(solver, objective)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("form", choices=FORMS)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--gibbs", type=int, default=1)
+    parser.add_argument("--faces", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = arguments.steps, arguments.gibbs
+    for dataset in (Gaussian.get_instance(), Gaussian.get_instance(correlation=0.9, dim=8)):
+        rows = rows_of(arguments.form, dataset, 250, *settings)
+        scores = rows[["mean_error", "variance_ratio", "data_misfit", "nfe", "vjp"]].mean()
+        print(dataset, *(f"{name} {value:.3f}" for name, value in scores.items()))
+    problems = [GaussianMixture.get_instance(dim=8, dim_y=2, seed=seed) for seed in range(4)]
+    distances = [rows_of(arguments.form, dataset, 250, *settings).sliced_wasserstein[0] for dataset in problems]
+    print("gaussian_mixture", *(f"{distance:.2f}" for distance in distances), f"mean {sum(distances) / 4:.2f}")
+    for dataset in (Inpainting.get_instance(mask="half"), SuperResolution.get_instance(factor=4)):
+        if arguments.faces:
+            dataset = type(dataset).get_instance(**dataset._parameters | {"n_images": arguments.faces})
+            print(dataset, rows_of(arguments.form, dataset, 1, *settings)[["lpips", "psnr", "data_misfit"]].mean())
+
+
+if __name__ == "__main__":
+    main()

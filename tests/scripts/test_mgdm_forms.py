@@ -1,0 +1,109 @@
+"""Each form of MGDM against its own law on N(0, I), where all its draws are Gaussian and the denoiser is linear.
+
+Coordinate by coordinate the pair (x_0, x_t) is an affine recursion, whose mean and covariance are carried along here,
+for the index sequence of the run. The posterior has means (0.962, 1.154, 0) and variances (0.038, 0.308, 1).
+"""
+
+import numpy as np
+import pytest
+import torch
+from helpers import draw, fingerprint_problem
+
+from benchmark_utils.rng import RNG
+from benchmark_utils.schedule import NoiseSchedule
+from scripts.measure import mgdm_forms
+
+SCHEDULE = NoiseSchedule.linear()
+K, M, NOISE_STD = 20, 5, 0.2
+GAINS, Y = (1.0, 0.3, 0.0), (1.0, 0.5, 0.0)
+
+
+def exact_draw(extra):
+    """x_s given its bridge's mean m, as (coefficient of m, of x_t, constant, variance); y has ``extra`` r^2 more."""
+
+    def conditional(a, y, s, c_0, c_t, std):
+        slope, noise = SCHEDULE.abar(s) ** 0.5, NOISE_STD**2 + extra * a**2 * (1 - SCHEDULE.abar(s))
+        precision = 1 / std**2 + (a * slope) ** 2 / noise
+        return 1 / (std**2 * precision), 0.0, a * slope * y / (noise * precision), 1 / precision
+
+    return conditional
+
+
+def proximal_draw(a, y, s, c_0, c_t, std):
+    gain = a / (a**2 + NOISE_STD**2 / (1 - SCHEDULE.abar(s)))
+    return c_0 * (1 - gain * a) * SCHEDULE.abar(s) ** 0.5, c_t, c_0 * gain * y, std**2
+
+
+def moments(conditional, a, y, n_gibbs, eta=1.0, quiet=False):
+    """Mean and variance of the last x_0, by those of the vector (x_0, x_t, x_s)."""
+    mean, covariance = np.zeros(3), np.zeros((3, 3))
+    generator = RNG(0, "sampler", "gaussian", [0]).shared
+    levels = np.linspace(0, 999, K).astype(int).tolist()
+
+    def move(row, coefficients, constant=0.0, variance=0.0):
+        nonlocal mean, covariance
+        map_ = np.eye(3)
+        map_[row] = coefficients
+        mean, covariance = map_ @ mean, map_ @ covariance @ map_.T
+        mean[row] += constant
+        covariance[row, row] += variance
+
+    move(1, (0, 0, 0), variance=1.0)
+    move(0, (0, SCHEDULE.abar(999) ** 0.5, 0))
+    for i in range(K - 2, 1, -1):
+        t_next, t, t_prev = levels[i + 1], levels[i], levels[i - 1]
+        s = t_prev if i <= K // 4 else int(generator.integers(10, t_prev, endpoint=True))
+        c_0, c_t, std = SCHEDULE.bridge(0, t, t_next)
+        move(1, (c_0, c_t, 0), variance=std**2)
+        c_0, c_t, std = SCHEDULE.bridge(0, s, t)
+        of_mean, of_x_t, constant, variance = conditional(a, y, s, c_0, c_t, std)
+        for _ in range(n_gibbs):
+            move(2, (of_mean * c_0, of_mean * c_t + of_x_t, 0), constant, variance)
+            move(0, (0, 0, 1))
+            for k in range(M - 1, 0, -1):
+                high, low = s * k // (M - 1), s * (k - 1) // (M - 1)
+                b_0, b_k, b_std = SCHEDULE.bridge(0, low, high, eta)
+                move(0, (b_0 * SCHEDULE.abar(high) ** 0.5 + b_k, 0, 0), variance=b_std**2)
+            abar, abar_t = SCHEDULE.abar(s), SCHEDULE.abar(t)
+            if quiet:
+                kept = ((1 - abar_t) / (1 - abar)) ** 0.5
+                move(1, (abar_t**0.5 - kept * abar**0.5, 0, kept))
+            else:
+                move(1, (0, 0, (abar_t / abar) ** 0.5), variance=1 - abar_t / abar)
+    return mean[0], covariance[0, 0]
+
+
+class ExactQuiet(mgdm_forms.QuietNoising):
+    """The noising without noise, and the exact draw of x_s in place of Adam's."""
+
+    eta = 0.0
+
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, n_steps, learning_rate):
+        return mgdm_forms.Linearised.get_instance().sample_x_s(problem, prior, rng, x_0, x_t, s, t)
+
+
+@pytest.mark.parametrize("n_gibbs", [1, 4])
+@pytest.mark.parametrize(
+    "form, conditional, options",
+    [
+        (mgdm_forms.Linearised, exact_draw(0), {}),
+        (mgdm_forms.Widened, exact_draw(1), {}),
+        (mgdm_forms.Proximal, proximal_draw, {}),
+        (ExactQuiet, exact_draw(0), {"eta": 0.0, "quiet": True}),
+    ],
+)
+def test_a_form_has_its_law(form, conditional, options, n_gibbs):
+    n = 4000
+    x = draw(form, *fingerprint_problem(), n, n_steps=K, n_denoise=M, n_gibbs=n_gibbs)[0]
+    expected = np.array([moments(conditional, a, y, n_gibbs, **options) for a, y in zip(GAINS, Y, strict=True)])
+    print(form.name, n_gibbs, expected.T.round(3).tolist(), x.mean(0), x.var(0))  # the table of docs/mgdm.md
+    assert np.abs(x.mean(0).numpy() - expected[:, 0]).max() < 4 * (expected[:, 1].max() / n) ** 0.5
+    assert x.var(0).numpy() == pytest.approx(expected[:, 1], rel=4 * (2 / n) ** 0.5)
+
+
+def test_the_scalar_slope_is_the_jacobian_under_n_0_i():
+    """There D_s(x) = sqrt(abar_s) x, so that form (a) is MGDM, with the same random numbers."""
+    problem = fingerprint_problem()
+    settings = {"n_steps": 12, "n_denoise": M}
+    found, expected = (draw(form, *problem, 20, **settings) for form in (mgdm_forms.Scalar, mgdm_forms.MGDM))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
