@@ -40,7 +40,8 @@ def test_intervals_are_of_paired_differences_to_the_first_value(df):
     first, second = sweep.sweep(df, HALF_TASK, "n_gibbs", "headline")["mgdm"]
     assert first.score.half_width == pytest.approx(0, abs=1e-12) == second.score.half_width
     _, other = sweep.sweep(df, HALF_TASK, "gradient_steps", "headline")["mgdm"]
-    assert other.score.half_width == pytest.approx(1.96 * np.std([-0.05, 0.0], ddof=1) / 2**0.5)
+    student = 12.7062  # quantile .975 for one degree of freedom
+    assert other.score.half_width == pytest.approx(student * np.std([-0.05, 0.0], ddof=1) / 2**0.5, rel=1e-5)
 
 
 def test_posterior_error_and_cost_stand_beside_the_headline(df):
