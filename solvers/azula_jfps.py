@@ -16,10 +16,11 @@ class Solver(AzulaSampler):
     name = "azula_jfps"
     parameters = {"n_steps": [None], "n_conjugate": [None], "eta": [None], "signal_variance": [None]}
     test_config = {"n_steps": 3, "n_conjugate": 2}
-    # chosen here: azula has no setting. Over the 24 shipped faces a pixel has variance .23, all values .29
-    PRESETS = {
-        ("*", "*"): {"n_steps": 100, "n_conjugate": 50, "eta": 1.0, "signal_variance": 0.25},
-        **{(family, "*"): {"signal_variance": 1.0} for family in ("gaussian", "ffhq_latent")},
+    PRESETS = {  # those of jfps: one over its precision
+        ("*", "*"): {"n_steps": 100, "n_conjugate": 50, "eta": 1.0, "signal_variance": 1.0},
+        ("ffhq", "*"): {"signal_variance": 1 / 6},
+        ("imagenet", "*"): {"signal_variance": 0.2},
+        ("mixture", "*"): {"signal_variance": 129.0},
     }
 
     def guide(self, denoiser, y, A, variance):

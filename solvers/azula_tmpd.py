@@ -16,7 +16,7 @@ class Solver(AzulaSampler):
     name = "azula_tmpd"
     parameters = {"n_steps": [None], "eta": [None]}
     test_config = {"n_steps": 3}
-    PRESETS = {("*", "*"): {"n_steps": 1000, "eta": 1.0}}  # the paper's variance-preserving networks
+    PRESETS = {("*", "*"): {"n_steps": 100, "eta": 1.0}}  # those of tmpd
 
     def guide(self, denoiser, y, A, variance):
         from azula.guidance import TMPDenoiser  # optional

@@ -24,10 +24,11 @@ class Solver(PosteriorSampler):
       v = projection of A(x) + u on the ball,   u += A(x) - v
     then ``x + sigma' eps``. A step ends at the minimum along g for a linearised A, at most 1 long. The
     directional derivative of an A that is not linear is ``(A(x + 1e-3 g) - A(x)) / 1e-3``, and the step is
-    halved up to 8 times while the energy rises; for a linear A it never does. The result is the last D; the
-    code too discards its correction, and clamps D, which is not clipped here. ``radius`` is the code's, of
-    the whole residual: the noise alone is longer, so that y is fitted as far as ADMM converges. Latents: the
-    code corrects decoded images at high levels, then z; here z at all.
+    halved up to 8 times while the energy rises; for a linear A it never does. The result is the last D,
+    as in the code for pixels, which clamps it too; here it is not clipped. ``radius`` is the code's, of the
+    whole residual: the noise alone is longer, so that y is fitted as far as ADMM converges. Latents: the
+    code corrects decoded images at high levels and z below, and returns the corrected z; here z is corrected
+    at every level, and D is returned.
     """
 
     name = "fast_dips"

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from deepinv.physics import Physics
 from diffusers import FlowMatchEulerDiscreteScheduler
 from helpers import diagonal_operator, draw, fingerprint_problem
 from test_fingerprints_linear import assert_law, row_name, solver
@@ -28,7 +29,7 @@ LAWS = [  # solver, draws, parameters, means, variances
     ("flower", 2000, {"n_steps": 100, "gamma": 1}, "0.961 1.154 0.000", "0.0386 0.309 1.00"),
     ("flower", 2000, {"n_steps": 100, "gamma": 0}, "0.963 1.153 0.000", "0.0175 0.147 0.479"),
     ("ot_ode", 2000, {"n_steps": 100, "start": 0.1, "weight": "constant"}, "0.963 1.093 0.000", "0.0365 0.294 0.978"),
-    ("ot_ode", 2000, {"n_steps": 100, "start": 0.3, "weight": "falling"}, "0.965 0.912 0.000", "0.031 0.276 0.835"),
+    ("ot_ode", 2000, {"n_steps": 100, "start": 0.3, "weight": "gamma_t"}, "0.965 0.912 0.000", "0.031 0.276 0.835"),
     ("pnp_flow", 2000, {"n_steps": 100, "alpha": 0.3}, "0.996 1.051 0.000", "0.0002 0.023 0.096"),
     ("pnp_flow", 2000, {"n_steps": 100, "alpha": 1.0}, "0.869 0.392 0.000", "0.0095 0.067 0.096"),
     ("tmpd", 2000, {"n_steps": 100}, "0.962 1.154 0.000", "0.029 0.270 0.928"),
@@ -86,27 +87,19 @@ def test_adam_is_three_numbers_or_off():
 
 
 def test_dsg_keeps_the_length_of_the_noise():
-    """With scale 1 the step has the direction of the gradient alone, and the length sqrt(n) s all the same."""
+    """x - mu has length sqrt(n) s, whatever the scale; D(x) = sqrt(abar) x gives the states back."""
     problem, handle = fingerprint_problem()
     schedule = handle.load().schedule
-    steps = []
-
-    class Recorded(solver("dsg")):
-        name = "recorded"
-
-        def normalise(self, v):
-            steps.append(super().normalise(v))
-            return steps[-1]
-
-    draw(Recorded, problem, handle, 2, n_steps=2, interval=1, scale=1.0)
-    gradient, direction = steps
-    assert torch.allclose(direction, -gradient, atol=1e-10)
-    assert torch.allclose(direction.norm(dim=1), torch.ones(2).double())
-    assert schedule.grid(2)[0] == 1000
+    c_0, c_t, std = schedule.bridge(0, 1, 1000)
+    start = draw(solver("dsg"), problem, handle, 2, n_steps=1)[0] / schedule.abar(1000) ** 0.5
+    for scale in (0.0, 0.3, 1.0):
+        x = draw(solver("dsg"), problem, handle, 2, n_steps=2, interval=1, scale=scale)[0] / schedule.abar(1) ** 0.5
+        step = x - (c_0 * schedule.abar(1000) ** 0.5 + c_t) * start
+        assert torch.allclose(step.norm(dim=1), torch.full((2,), 3**0.5 * std, dtype=torch.float64))
 
 
 def test_fast_dips_step_is_the_minimum_along_the_gradient():
-    """Of the augmented energy, by a fine search; one for a linear A, one for x^2 by the finite difference."""
+    """Of the augmented energy, by a fine search; by the exact derivative and by the finite difference."""
     problem, _ = fingerprint_problem()
     problem = problem.rows([0], 2)
     x_hat = torch.tensor([[0.2, -0.3, 0.4], [1.0, 0.5, -2.0]], dtype=torch.float64)
@@ -122,6 +115,25 @@ def test_fast_dips_step_is_the_minimum_along_the_gradient():
         energy = ((at - x_hat) ** 2 / 0.7**2 + 3.0 * (problem.operator.mask * at - target) ** 2).sum(2)
         best = x - energy.argmin(0)[:, None] / 10_000 * gradient
         assert torch.allclose(moved, best, atol=1e-3)
+
+
+def test_fast_dips_halves_a_step_that_raises_the_energy():
+    problem, _ = fingerprint_problem()
+    problem = problem.rows([0], 2)
+    known = problem.capabilities - {"linear", "svd"}
+    squares = replace(problem, operator=Physics(A=lambda x: x**2), capabilities=known)
+    x_hat = torch.tensor([[0.2, -0.3, 0.4], [1.0, 0.5, -2.0]], dtype=torch.float64)
+    x, target = x_hat + 0.3, torch.full((2, 3), 30.0, dtype=torch.float64)
+    sampler = solver("fast_dips").get_instance(rho=3.0)
+    sampler.resolve_presets("gaussian", "gaussian")
+
+    def energy(x):
+        return ((x - x_hat) ** 2 / 0.7**2 + 3.0 * (x**2 - target) ** 2).sum(1)
+
+    gradient = (x - x_hat) / 0.7**2 + 6.0 * x * (x**2 - target)
+    moved = sampler.descend(squares, x, x_hat, target, 0.7)
+    assert (energy(moved) < energy(x)).all()
+    assert float(((x - moved) / gradient)[0, 0]) < 0.1  # the minimum of the linearised energy is at .14
 
 
 def test_fast_dips_fits_y_to_its_radius():

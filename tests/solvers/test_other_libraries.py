@@ -15,8 +15,10 @@ from solvers.azula_jfps import Solver as AzulaJFPS
 from solvers.azula_mmps import Solver as AzulaMMPS
 from solvers.azula_tmpd import Solver as AzulaTMPD
 from solvers.deepinv_pgdm import Solver as DeepinvPGDM
+from solvers.jfps import Solver as JFPS
 from solvers.mmps import Solver as MMPS
 from solvers.pgdm import Solver as PGDM
+from solvers.tmpd import Solver as TMPD
 
 
 def correlated_problem():
@@ -41,6 +43,16 @@ def assert_exact(samples, rounding=0.02):
 def test_azula_s_mmps_is_ours(n_conjugate, eta):
     settings = {"n_steps": 20, "n_conjugate": n_conjugate, "eta": eta}
     ours, theirs = (draw(Solver, *correlated_problem(), 3, **settings) for Solver in (MMPS, AzulaMMPS))
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_azula_s_tmpd_and_jfps_are_ours(eta):
+    """TMPD where no row sum is negative: ours bounds them."""
+    ours, theirs = (draw(Solver, *fingerprint_problem(), 3, n_steps=20, eta=eta) for Solver in (TMPD, AzulaTMPD))
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-12)
+    ours = draw(JFPS, *correlated_problem(), 3, n_steps=20, eta=eta, precision=2.0)
+    theirs = draw(AzulaJFPS, *correlated_problem(), 3, n_steps=20, eta=eta, n_conjugate=4, signal_variance=0.5)
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-9)
 
 
