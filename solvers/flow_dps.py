@@ -15,8 +15,8 @@ class Solver(PosteriorSampler):
     on the grid ``s = 4 l / (1 + 3 l)``, l uniform from 1 to .003, then 0. ``project`` is P: "adjoint" A^T,
     "pseudo_inverse" A^+, of an A that is not linear 1. The weight s of the data vanishes and nothing knows
     sigma_y; without data the last line already does not keep the marginals. Norms are per image. ``step`` is
-    published for the latents of Stable Diffusion 3 only, 15; 3 in pixels is a guess that is not
-    tuned. No text, and no guidance by it.
+    published for the latents of Stable Diffusion 3 only, 15; 30 has the lowest LPIPS of .3, 1, 3, 10, 30 and
+    100 on faces 8 to 19, on the half mask, sr4 and Gaussian blur. No text, and no guidance by it.
     """
 
     name = "flow_dps"
@@ -26,7 +26,7 @@ class Solver(PosteriorSampler):
     choices = {"project": ("adjoint", "pseudo_inverse")}
     steps_are_levels = False
     PRESETS = {
-        ("*", "*"): {"n_steps": 28, "n_inner": 3, "step": 3.0, "project": "adjoint"},
+        ("*", "*"): {"n_steps": 28, "n_inner": 3, "step": 30.0, "project": "adjoint"},
         ("*", "sr*"): {"project": "pseudo_inverse"},  # released code
         ("gaussian", "*"): {"step": 1.0},  # ours, for a few values of size 1
         ("mixture", "*"): {"step": 1.0},
