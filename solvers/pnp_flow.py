@@ -10,10 +10,11 @@ class Solver(PosteriorSampler):
 
     A restorer in flow time (``benchmark_utils/flow.py``). At each of ``n_steps`` uniform times tau, from 0
     on:
-      u = x - step (1 - tau)^alpha grad_x ||y - A x||^2 / 2
+      u = x - step / ||A||^2 (1 - tau)^alpha grad_x ||y - A x||^2 / 2
       x = mean over ``n_average`` eps of D(tau u + (1 - tau) eps; tau)
-    The noise level of y never enters. ``step`` is 1 as in the code, where sigma_y^2 cancels; it must not
-    exceed ``2 / ||A||^2``. The first time is 0, at which nothing of the start is left: the code's A^T 1 is
+    The noise level of y never enters. ``step`` is 1 as in the code, where sigma_y^2 cancels and ||A||
+    is 1 (its super-resolution keeps one pixel in 16, a block average shrinks them); it must not exceed 2.
+    ||A|| is taken for 1 where no SVD is known. The first time is 0, at which nothing of the start is left: the code's A^T 1 is
     not needed. Of an A that is not linear, where the authors have none, the gradient takes A^T's place.
     """
 
@@ -31,12 +32,13 @@ class Solver(PosteriorSampler):
 
     def sample(self, problem, prior, rng):
         x = rng.randn(*prior.event_shape)
+        step = self.step / (problem.operator.mask.max() ** 2 if "svd" in problem.capabilities else 1)
         for i in self.progress(range(self.n_steps)):
             tau = i / self.n_steps
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(problem.residual(x).square().sum() / 2, x)
-            u = x.detach() - self.step * (1 - tau) ** self.alpha * gradient
+            u = x.detach() - step * (1 - tau) ** self.alpha * gradient
             draws = [denoise_flow(prior, tau * u + (1 - tau) * rng.randn_like(u), tau) for _ in range(self.n_average)]
             x = torch.stack(draws).mean(0)
         return x
