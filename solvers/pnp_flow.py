@@ -14,8 +14,9 @@ class Solver(PosteriorSampler):
       x = mean over ``n_average`` eps of D(tau u + (1 - tau) eps; tau)
     The noise level of y never enters. ``step`` is 1 as in the code, where sigma_y^2 cancels and ||A||
     is 1 (its super-resolution keeps one pixel in 16, a block average shrinks them); it must not exceed 2.
-    ||A|| is taken for 1 where no SVD is known. The first time is 0, at which nothing of the start is left: the code's A^T 1 is
-    not needed. Of an A that is not linear, where the authors have none, the gradient takes A^T's place.
+    ||A|| is taken for 1 where no SVD is known. The first time is 0, at which nothing of the start is left:
+    the code's A^T 1 is not needed. Of an A that is not linear, where the authors have none, the gradient
+    takes A^T's place.
     """
 
     name = "pnp_flow"
