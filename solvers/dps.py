@@ -17,7 +17,8 @@ class Solver(PosteriorSampler):
     code has the gradient of the mean of ``||k - mu|| / k`` instead.
     ``preset="adam"`` is AdamDPS (Belardi et al., ICLR 2026, https://arxiv.org/abs/2603.16797): with ``adam`` =
     (rho, beta1, beta2) the step is ``rho sqrt(abar_s / abar_t)`` along Adam's normalised gradient. Settings are that
-    paper's for cats at 256 px, 100 steps and a y without noise; its D is clipped in the DDPM step, here it is not.
+    paper's for cats at 256 px, 100 steps and a y without noise; its D is clipped in the DDPM step, here it is not. Its
+    settings for ImageNet are not here.
     """
 
     name = "dps"

@@ -33,7 +33,7 @@ class Solver(PosteriorSampler):
         ("ffhq", "*"): {"precision": 6.0},
         ("imagenet", "*"): {"precision": 5.0},
         ("mixture", "*"): {"precision": 1 / 129},  # one over the variance of a coordinate, all weights alike
-        # the released configurations for FFHQ, sigma_y = .05
+        # the released configurations for FFHQ, sigma_y = .05; those for ImageNet are not here
         ("codps", "*"): {"form": "codps", "n_steps": 1000, "scale": 0.01, "late": 200, "precision": 0.1},
         ("codps", "sr*"): {"late": 100},
         ("codps", "random*"): {"scale": 0.4, "late": 80, "divisor": 1000.0, "precision": 500.0},
