@@ -1,6 +1,7 @@
 import torch
 
 from benchmark_utils.flow import denoise_flow
+from benchmark_utils.priors.base import expand_like
 from benchmark_utils.sampler import PosteriorSampler
 
 
@@ -33,7 +34,10 @@ class Solver(PosteriorSampler):
 
     def sample(self, problem, prior, rng):
         x = rng.randn(*prior.event_shape)
-        step = self.step / (problem.operator.mask.max() ** 2 if "svd" in problem.capabilities else 1)
+        step = self.step
+        if "svd" in problem.capabilities:  # each row's own ||A||
+            singular = problem.operator.mask.expand_as(problem.operator.V_adjoint(x))
+            step = step / expand_like(singular.flatten(1).amax(1), x) ** 2
         for i in self.progress(range(self.n_steps)):
             tau = i / self.n_steps
             with torch.enable_grad():
