@@ -12,7 +12,7 @@ c = sqrt(abar_s) r^2 / (1 - abar_s) with r^2 = v (1 - abar_s) / (abar_s v + 1 - 
 """
 
 import argparse
-import math
+from types import SimpleNamespace
 
 import torch
 
@@ -39,23 +39,14 @@ class Scalar(MGDM):
 
     name, variance = "mgdm_scalar", 1.0
 
-    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, n_steps, learning_rate):
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, *effort):
         slope, _ = slope_of(prior.schedule, s, self.variance)
-        c_0, c_t, std = prior.schedule.bridge(0, s, t)
-        bridge_mean = c_0 * x_0 + c_t * x_t
-        mu = bridge_mean.clone().requires_grad_()
-        rho = torch.full_like(mu, 2 * math.log(std)).requires_grad_()
-        optimiser = torch.optim.Adam([mu, rho], lr=learning_rate)
-        for _ in range(n_steps):
-            spread = (rho / 2).exp() * rng.randn(*prior.event_shape)
-            x_hat = prior.denoise(mu + spread, s)
-            with torch.enable_grad():
-                x_hat.requires_grad_()
-                (gradient,) = torch.autograd.grad(problem.log_likelihood(x_hat).sum(), x_hat)
-            mu.grad = (mu + spread - bridge_mean) / std**2 - slope * gradient
-            rho.grad = mu.grad * spread / 2 - 0.5
-            optimiser.step()
-        return (mu + (rho / 2).exp() * rng.randn(*prior.event_shape)).detach()
+
+        def denoise(x_s, s):
+            return prior.denoise(x_s.detach(), s) + slope * (x_s - x_s.detach())
+
+        sloped = SimpleNamespace(denoise=denoise, schedule=prior.schedule, event_shape=prior.event_shape)
+        return super().sample_x_s(problem, sloped, rng, x_0, x_t, s, t, *effort)
 
 
 class Linearised(MGDMLoop):

@@ -15,6 +15,7 @@ from benchmark_utils.evaluate import evaluate
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.colorization import Colorization
 from benchmark_utils.operators.denoising import denoising
+from benchmark_utils.operators.elementwise import Clip
 from benchmark_utils.operators.inpainting import inpainting
 from benchmark_utils.operators.super_resolution import super_resolution
 from benchmark_utils.priors import Prior
@@ -150,6 +151,17 @@ def test_draws_of_the_prior_have_the_law(law):
     for column in c[:, 0].T:
         assert kstest(column.numpy(), LAWS[law].cdf).pvalue > 0.002
     assert sum(weight for _, weight in mixing_law(law)) == pytest.approx(1)
+
+
+def test_an_operator_that_fails_is_not_one_that_mixes_coefficients():
+    """Its error is raised; a mask for each row is fine, and an operator of pieces has no adjoint to ask."""
+    each = Inpainting(img_size=FACE, mask=torch.ones(2, *FACE, dtype=torch.float64))
+    assert Haar(FACE).separates(each) and Haar(FACE).gains(each).shape == (2, 3, 64 * 64)
+    assert not Haar(FACE).separates(Clip())
+    broken = Inpainting(img_size=FACE, mask=torch.ones(FACE, dtype=torch.float64))
+    broken.A_adjoint = lambda y: y.view(-1, 7)
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        Haar(FACE).separates(broken)
 
 
 @pytest.mark.parametrize("task", TASKS)
