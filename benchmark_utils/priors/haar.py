@@ -58,7 +58,7 @@ class Haar:
         )
 
     def gains(self, operator, device="cpu"):
-        """``d`` (1 or n, C, H W) if ``W A^T A W^T = diag(d)``, see :meth:`separates`; n rows if A has a mask for each."""
+        """``d`` (1 or n, C, H W) if ``W A^T A W^T = diag(d)``, see :meth:`separates`; n where A has a mask per row."""
         ones = torch.ones(self._rows(operator), dtype=torch.float64, device=device)
         return self.coefficients(operator.A_adjoint(operator.A(self.image(ones)))).clamp(min=0)
 
