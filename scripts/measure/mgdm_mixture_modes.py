@@ -5,7 +5,7 @@
 The prior and A are those of ``gaussian_mixture[dim=8,dim_y=2,seed=0]``. As in ``scripts/measure/mgdm_mixture.py``,
 but ghat_t^s(y | x_t) = E[N(y; A D_s(x_s), sigma^2) | x_t] (eq. 10 of https://arxiv.org/abs/2502.03332) has no closed
 form here. Its gradient in x_t is the mean of grad log p(x_s | x_t) over draws x_s of p(x_s | x_t), weighted by their
-N(y; A D_s(x_s), sigma^2). *draws* is the error that is left with x_0 in place of D_s(x_s), which would be exact if there
+N(y; A D_s(x_s), sigma^2). *draws* is the error that is left with x_0 in place of D_s(x_s), exact if there
 were draws enough: what lies below it in other columns is not resolved.
 """
 
