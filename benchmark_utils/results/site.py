@@ -198,17 +198,20 @@ def clean(docstring):
     return "\n".join([first, *(line.removeprefix("    ") for line in rest.splitlines())])
 
 
+@scores.once_per_frame
 def known_laws(df):
-    """(what it is, task, table): exactness where the law is known, several samples per image, calibration."""
+    """[(what it is, task, table)]: exactness where the law is known, several samples per image, calibration."""
     views = {
         "Exactness": (tables.exactness_tasks(df), tables.NO_CLOSED_FORM, tables.exactness),
         "Several samples": (tables.samples_tasks(df), tables.ONE_SAMPLE, tables.samples),
         "Calibration": (calibration.calibration_tasks(df), calibration.ONE_DRAW, calibration.calibration_table),
     }
-    for heading, (found, placeholder, table) in views.items():
-        for task in found:
-            if task != placeholder:
-                yield heading, task, table(df, task)
+    return [
+        (heading, task, table(df, task))
+        for heading, (found, placeholder, table) in views.items()
+        for task in found
+        if task != placeholder
+    ]
 
 
 def add_parts():

@@ -277,8 +277,9 @@ def exactness(df, task):
     shown = [name for name in (*EXACTNESS, *CALIBRATION) if name in measured]
     costs = scores.COSTS[:3]
     order = _numbered(rows, summary, shown[0])
-    best = summary[scores.ranking(summary, shown[0])[0]]
-    floors = {name: best[f"{name}_floor"] for name in shown if f"{name}_floor" in measured}
+    floors = {}
+    for solver in reversed(scores.ranking(summary, shown[0])):  # the best solver's, where rows differ or lack one
+        floors |= {name: summary[solver][f"{name}_floor"] for name in shown if f"{name}_floor" in summary[solver]}
     floor = {"variance_ratio": scores.Score(1.0, np.nan, 0)} | floors
     body = [[Cell("0", 0), Cell(FLOOR), *(score_cell(floor, name) for name in shown)]]
     body[0] += [Cell(MISSING)] * len(costs)

@@ -106,7 +106,7 @@ def measure(modes, t, noise_stds, n_pairs=N_PAIRS, n_draws=N_DRAWS):
 
 def main():
     objective = objective_of(GaussianMixture.get_instance(dim=8, dim_y=2, seed=0))
-    prior = objective.prior
+    prior = objective.prior.load("cpu")
     A = objective.problem.operator.A(torch.eye(8, dtype=torch.float64)).T
     rows = [
         {"sigma": noise_std, "t": t} | {name: f"{value:.3f}" for name, value in found.items()}
