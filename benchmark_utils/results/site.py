@@ -7,6 +7,8 @@ import html
 import importlib
 from typing import NamedTuple
 
+import pandas as pd
+
 from benchmark_utils.files.paths import write_atomically
 from benchmark_utils.problem import CAPABILITIES
 from benchmark_utils.provenance import ROOT
@@ -82,11 +84,10 @@ def tasks_table(boards, df):
     for number, (task, board) in enumerate(boards.items(), 1):
         rows = scores.rows_of(df, task)
         n = max(scores.counts(scores.scores(rows)).values())
-        unit = rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
         best = next((row for row in board.rows if row[0].text == "1"), None)
         named = (best[1], Cell(f"{board.columns[2]} {best[2].text}")) if best else (Cell(MISSING), Cell(MISSING))
         n_solvers = Cell(str(len(board.rows)), len(board.rows))
-        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {unit}", n), n_solvers, *named])
+        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {unit_of(rows)}", n), n_solvers, *named])
     return Table("tasks", [], {}, ["#", "task", "of", "solvers", "best", "its score"], body)
 
 
@@ -236,6 +237,25 @@ def add_parts():
     )
 
 
+def rankings(df, links):
+    """``{id: (heading, parts)}``: mean ranks over the tasks of a kind and headline score, those of most rows first."""
+    kinds = {}
+    for task in scores.tasks(df):
+        rows = scores.rows_of(df, task)
+        kinds.setdefault((unit_of(rows), scores.metric(scores.headline(rows)).label), []).append(rows)
+    found = [
+        (f"{unit} by {score}: {compared}", parts)
+        for (unit, score), rows in sorted(kinds.items(), key=lambda kind: -sum(map(len, kind[1])))
+        for compared, parts in report.overall_parts(pd.concat(rows), links).items()
+    ]
+    return {f"ranking{number}": section for number, section in enumerate(found)}
+
+
+def unit_of(rows):
+    """What a row of a task is: images, problems, records."""
+    return rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
+
+
 def build_pages(df):
     """``{file name: text}`` of the whole site."""
     methods = read_methods(df)
@@ -250,7 +270,6 @@ def build_pages(df):
         )
         return report.page_html(title, introduction, sections, f"{MARK}{line}</span>")
 
-    ranking = {f"ranking{i}": found for i, found in enumerate(report.overall_parts(df, links).items())}
     laws = {}
     for heading, task, table in known_laws(df):
         part = f"<h3>{heading}</h3>{report.table_html(table, links)}"
@@ -258,13 +277,14 @@ def build_pages(df):
     laws = laws or {"no known law": ["<p>No task of these rows has a closed form or several samples per image.</p>"]}
     warnings = {task: beside.mixed_data(scores.rows_of(df, task)) for task in boards}
     mixed = report.warnings_html(f"{task}: {text}" for task, found in warnings.items() for text in found)
-    introduction = f'<p>{INTRODUCTION}</p>{mixed}<p class="note">{html.escape(facts)}. Click a heading to sort.</p>'
+    origin = f"<details><summary>Versions, commits and weights</summary>{html.escape(facts)}</details>"
+    introduction = f'<p>{INTRODUCTION} Click a heading to sort.</p>{mixed}<p class="note">{origin}</p>'
     absent = sorted({path.stem for path in (ROOT / "solvers").glob("*.py")} - {method.name for method in methods})
     without = f'<p class="note">without rows here: {", ".join(absent)}</p>' if absent else ""
     tasks_html = report.table_html(tasks_table(boards, df), links)
     methods_html = report.table_html(methods_table(methods, boards), links) + without
     pages = {
-        "index.html": page("index.html", TITLE, ranking, introduction),
+        "index.html": page("index.html", TITLE, rankings(df, links), introduction),
         "tasks.html": page("tasks.html", "Tasks", {"tasks": ("All tasks", [tasks_html])}),
         "methods.html": page("methods.html", "Methods", {"methods": ("All methods", [methods_html])}),
         "exactness.html": page(

@@ -143,12 +143,20 @@ def test_calibration_is_shown_with_its_nominal_values():
         assert "Calibration" in text and "nominal" in text and "excess of rank histogram" in text, page
 
 
-def test_ranking_is_that_of_the_overall_table(built):
+def test_ranking_is_that_of_the_overall_table_for_each_kind_of_task(built):
     df, folder = built
     text = Page((folder / "index.html").read_text(encoding="utf-8")).text
-    label, *_ = scores.comparisons(df)
-    for row in text_rows(tables.overall(df, label)):
-        assert all(cell in text for cell in row)
+    kinds = {}
+    for task in scores.tasks(df):
+        rows = scores.rows_of(df, task)
+        kinds.setdefault(scores.metric(scores.headline(rows)).label, []).append(rows)
+    assert len(kinds) > 1
+    for score, rows in kinds.items():
+        rows = pd.concat(rows)
+        label, *_ = scores.comparisons(rows)
+        assert any(part.endswith(f"by {score}: {label}") for part in text)
+        for row in text_rows(tables.overall(rows, label)):
+            assert all(cell in text for cell in row)
 
 
 def test_an_older_site_is_replaced_and_other_files_are_not(built, tmp_path, capsys, monkeypatch):
