@@ -55,7 +55,10 @@ class Solver(PosteriorSampler):
         def center(rows):
             return rows - rows.mean(1, keepdim=True)
 
-        predicted, residual = by_ensemble(problem.A(x_0)), -by_ensemble(problem.residual(x_0))
-        K = residual @ center(predicted).mT
-        size = torch.linalg.matrix_norm(K, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        return (K / size @ center(by_ensemble(x))).view_as(x)
+        predicted, residual = center(by_ensemble(problem.A(x_0))), -by_ensemble(problem.residual(x_0))
+        centered, tiny = center(by_ensemble(x)), torch.finfo(x.dtype).tiny
+        if predicted.shape[2] < self.n_particles:  # K is the larger matrix, and not formed
+            squares = ((residual.mT @ residual) * (predicted.mT @ predicted)).sum((1, 2), keepdim=True)
+            return (residual @ (predicted.mT @ centered) / squares.clamp(min=0).sqrt().clamp(min=tiny)).view_as(x)
+        K = residual @ predicted.mT
+        return (K @ centered / torch.linalg.matrix_norm(K, keepdim=True).clamp(min=tiny)).view_as(x)

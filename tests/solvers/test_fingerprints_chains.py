@@ -164,19 +164,21 @@ def test_enkg_uses_a_without_its_gradient():
     assert torch.equal(draw(EnKG, hidden, prior, 2, **settings), draw(EnKG, problem, prior, 2, **settings))
 
 
-def test_one_update_of_enkg_by_hand():
+@pytest.mark.parametrize("n", [2, 3])
+def test_one_update_of_enkg_by_hand(n):
+    """With as many values of y as particles, and with fewer, where K is not formed."""
     problem, prior = fingerprint_problem()
-    x = torch.tensor([[0.3, -0.2, 1.0], [1.5, 0.4, -0.6], [-0.7, 2.0, 0.1]], dtype=torch.float64)
-    solver = EnKG.get_instance(n_particles=3)
+    x = torch.tensor([[0.3, -0.2, 1.0], [1.5, 0.4, -0.6], [-0.7, 2.0, 0.1]], dtype=torch.float64)[:n]
+    solver = EnKG.get_instance(n_particles=n)
     solver.resolve_presets("gaussian", "gaussian")
     x_0 = 0.6 * x
-    K = torch.zeros(3, 3, dtype=torch.float64)
-    for j in range(3):
-        for m in range(3):
+    K = torch.zeros(n, n, dtype=torch.float64)
+    for j in range(n):
+        for m in range(n):
             predicted = SINGULAR * x_0
-            K[j, m] = (predicted[j] - Y) @ (predicted[m] - predicted.mean(0)) / 3
-    expected = torch.stack([sum(K[j, m] * (x[m] - x.mean(0)) for m in range(3)) for j in range(3)]) / K.norm()
-    torch.testing.assert_close(solver.direction(problem.rows([0], 3), x, x_0, 1), expected)
+            K[j, m] = (predicted[j] - Y) @ (predicted[m] - predicted.mean(0)) / n
+    expected = torch.stack([sum(K[j, m] * (x[m] - x.mean(0)) for m in range(n)) for j in range(n)]) / K.norm()
+    torch.testing.assert_close(solver.direction(problem.rows([0], n), x, x_0, 1), expected)
 
 
 def test_enkg_counts_1588_evaluations_a_particle():
