@@ -58,7 +58,7 @@ class Solver(PosteriorSampler):
         predicted, residual = center(by_ensemble(problem.A(x_0))), -by_ensemble(problem.residual(x_0))
         centered, tiny = center(by_ensemble(x)), torch.finfo(x.dtype).tiny
         if predicted.shape[2] < self.n_particles:  # K is the larger matrix, and not formed
-            squares = ((residual.mT @ residual) * (predicted.mT @ predicted)).sum((1, 2), keepdim=True)
-            return (residual @ (predicted.mT @ centered) / squares.clamp(min=0).sqrt().clamp(min=tiny)).view_as(x)
+            size = torch.linalg.matrix_norm(residual @ torch.linalg.qr(predicted, mode="r").R.mT, keepdim=True)
+            return (residual @ (predicted.mT @ centered) / size.clamp(min=tiny)).view_as(x)
         K = residual @ predicted.mT
         return (K @ centered / torch.linalg.matrix_norm(K, keepdim=True).clamp(min=tiny)).view_as(x)

@@ -58,25 +58,22 @@ class Haar:
         )
 
     def gains(self, operator, device="cpu"):
-        """``d`` (1 or n, C, H W) if ``W A^T A W^T = diag(d)``, see :meth:`separates`; n where A has a mask per row."""
-        ones = torch.ones(self._rows(operator), dtype=torch.float64, device=device)
+        """``d`` (1, C, H W) if ``W A^T A W^T = diag(d)``, see :meth:`separates`."""
+        ones = torch.ones(1, self.shape[0], len(self.bands), dtype=torch.float64, device=device)
         return self.coefficients(operator.A_adjoint(operator.A(self.image(ones)))).clamp(min=0)
 
     def separates(self, operator):
         """Whether ``W A^T A W^T`` is diagonal, so that measured coefficients stay independent; by random vectors.
 
-        A is a ``DecomposablePhysics`` of images of this shape, or has pieces, and then keeps no coefficients apart.
+        False for an operator with ``pieces``, which is not linear, and for a mask of more than one row. Any other is a
+        ``DecomposablePhysics`` of images of this shape; its errors are raised.
         """
-        if hasattr(operator, "pieces"):
+        if hasattr(operator, "pieces") or (operator.mask.ndim > len(self.shape) and len(operator.mask) > 1):
             return False
         generator = torch.Generator().manual_seed(0)
-        probe = torch.randn(self._rows(operator), generator=generator, dtype=torch.float64)
+        probe = torch.randn(1, self.shape[0], len(self.bands), generator=generator, dtype=torch.float64)
         found = self.coefficients(operator.A_adjoint(operator.A(self.image(probe))))
         return torch.allclose(found, self.gains(operator) * probe, atol=1e-8)
-
-    def _rows(self, operator):
-        n_rows = operator.mask.shape[0] if operator.mask.ndim > len(self.shape) else 1
-        return n_rows, self.shape[0], len(self.bands)
 
 
 class HaarPrior(LoadedPrior):

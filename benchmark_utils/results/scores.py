@@ -85,6 +85,11 @@ def rows_of(df, task):
     return _rows_by_task(df)[task]
 
 
+def unit_of(rows):
+    """What a row of a task is: images, problems, records."""
+    return rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
+
+
 def metrics_of(rows):
     """Names of the numeric scores that these rows have, in the order of the objective."""
     columns = [c for c in rows.columns if c.startswith("objective_") and is_numeric_dtype(rows[c])]
@@ -210,7 +215,6 @@ def interval_note(rows, summary):
     """What the numbers behind ± are."""
     n_repetitions, found = rows["idx_rep"].nunique(), set(counts(summary).values())
     n = found.pop() if len(found) == 1 else "n"
-    unit = rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
     averaged = f", after averaging {n_repetitions} repetitions of each" if n_repetitions > 1 else ""
     fewer = {}
     for solver, n_images in counts(summary).items():
@@ -218,7 +222,7 @@ def interval_note(rows, summary):
             if score.n < n_images:
                 fewer.setdefault(metric(name).label, set()).add(score.n)
     without = "".join(f"; {label}: over the {min(n_with)} with a value" for label, n_with in fewer.items())
-    return f"mean ± t sd / √n (Student's 95 % interval) over {n} {unit}{averaged}{without}"
+    return f"mean ± t sd / √n (Student's 95 % interval) over {n} {unit_of(rows)}{averaged}{without}"
 
 
 FACTS = {

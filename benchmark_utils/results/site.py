@@ -87,7 +87,7 @@ def tasks_table(boards, df):
         best = next((row for row in board.rows if row[0].text == "1"), None)
         named = (best[1], Cell(f"{board.columns[2]} {best[2].text}")) if best else (Cell(MISSING), Cell(MISSING))
         n_solvers = Cell(str(len(board.rows)), len(board.rows))
-        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {unit_of(rows)}", n), n_solvers, *named])
+        body.append([Cell(str(number), number), Cell(task), Cell(f"{n} {scores.unit_of(rows)}", n), n_solvers, *named])
     return Table("tasks", [], {}, ["#", "task", "of", "solvers", "best", "its score"], body)
 
 
@@ -238,22 +238,17 @@ def add_parts():
 
 
 def rankings(df, links):
-    """``{id: (heading, parts)}``: mean ranks over the tasks of a kind and headline score, those of most rows first."""
+    """``{id: (heading, parts)}``: mean ranks for each unit and headline score, the kind of most rows first."""
     kinds = {}
     for task in scores.tasks(df):
         rows = scores.rows_of(df, task)
-        kinds.setdefault((unit_of(rows), scores.metric(scores.headline(rows)).label), []).append(rows)
+        kinds.setdefault((scores.unit_of(rows), scores.metric(scores.headline(rows)).label), []).append(rows)
     found = [
         (f"{unit} by {score}: {compared}", parts)
         for (unit, score), rows in sorted(kinds.items(), key=lambda kind: -sum(map(len, kind[1])))
         for compared, parts in report.overall_parts(pd.concat(rows), links).items()
     ]
     return {f"ranking{number}": section for number, section in enumerate(found)}
-
-
-def unit_of(rows):
-    """What a row of a task is: images, problems, records."""
-    return rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
 
 
 def build_pages(df):

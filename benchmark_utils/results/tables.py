@@ -278,7 +278,7 @@ def exactness(df, task):
     costs = scores.COSTS[:3]
     order = _numbered(rows, summary, shown[0])
     floors = {}
-    for solver in reversed(scores.ranking(summary, shown[0])):  # the best solver's, where rows differ or lack one
+    for solver in reversed(scores.ranking(summary, shown[0])):  # each of the best solver that has it
         floors |= {name: summary[solver][f"{name}_floor"] for name in shown if f"{name}_floor" in summary[solver]}
     floor = {"variance_ratio": scores.Score(1.0, np.nan, 0)} | floors
     body = [[Cell("0", 0), Cell(FLOOR), *(score_cell(floor, name) for name in shown)]]

@@ -1,12 +1,13 @@
-"""How wrong MGDM's approximations are where the prior has modes: a mixture of 25 Gaussians.
+"""How wrong MGDM's members are where the prior has modes: a mixture of 25 Gaussians.
 
     OMP_NUM_THREADS=1 python -m scripts.measure.mgdm_mixture_modes
 
 The prior and A are those of ``gaussian_mixture[dim=8,dim_y=2,seed=0]``. As in ``scripts/measure/mgdm_mixture.py``,
 but ghat_t^s(y | x_t) = E[N(y; A D_s(x_s), sigma^2) | x_t] (eq. 10 of https://arxiv.org/abs/2502.03332) has no closed
 form here. Its gradient in x_t is the mean of grad log p(x_s | x_t) over draws x_s of p(x_s | x_t), weighted by their
-N(y; A D_s(x_s), sigma^2). *draws* is the error that is left with x_0 in place of D_s(x_s), exact if there
-were draws enough: what lies below it in other columns is not resolved.
+N(y; A D_s(x_s), sigma^2). *exact* has x_0 in place of D_s(x_s), so that its error is that of the draws. The plug-in
+N(y; A D_t(x_t), sigma^2) of DPS, which s -> t tends to, needs none. A cell is left out where, for half of the pairs,
+the weights are worth fewer than 100 draws.
 """
 
 import math
@@ -18,13 +19,13 @@ from benchmark_utils.evaluate import objective_of
 from datasets.gaussian_mixture import Dataset as GaussianMixture
 from scripts.measure.common import markdown
 
-N_PAIRS, N_DRAWS, N_MEMBERS = 24, 40_000, 10
+N_PAIRS, N_DRAWS, ENOUGH = 40, 100_000, 100
 LEVELS = (100, 250, 500, 900)
 NOISE_STDS = (0.2, 0.5, 1.0)
 
 
 class Modes:
-    """Draws and scores of the mixture prior at its levels; points are (n, d) in float64, ``A`` is (m, d)."""
+    """Draws and scores of a prior of components N(mu_k, s^2 I) of one s; points are (n, d) in float64, ``A`` (m, d)."""
 
     def __init__(self, prior, A, seed=0):
         self.prior, self.A, self.schedule = prior, A, prior.schedule
@@ -66,42 +67,50 @@ class Modes:
         score = (abar**0.5 * self.prior.denoise(x_t, t) - x_t) / (1 - abar)
         return (ratio**0.5 * x_s - x_t) / (1 - ratio) - score
 
+    def plug_in_score(self, x_t, t, y, noise_std):
+        """Gradient of log N(y; A D_t(x_t), noise_std^2)."""
+        with torch.enable_grad():
+            x_t = x_t.clone().requires_grad_()
+            return torch.autograd.grad(self.log_likelihood(self.prior.denoise(x_t, t), y, noise_std).sum(), x_t)[0]
+
     def log_likelihood(self, x, y, noise_std):
         """``log N(y; A x, noise_std^2)`` up to a constant, (n,)."""
         return -(y - x @ self.A.T).square().sum(1) / (2 * noise_std**2)
 
 
 def measure(modes, t, noise_stds, n_pairs=N_PAIRS, n_draws=N_DRAWS):
-    """Relative errors of the members' and the mixture's scores at level t: ``{sigma: {name: number}}``."""
-    members = {"draws": 0, "s = 10": 10, "t / 4": t // 4, "t / 2": t // 2, "t - 1": t - 1}
-    grid = torch.linspace(10, t - 1, N_MEMBERS).round().int().tolist()
-    clean = modes.prior.sample(n_draws, modes.generator)
-    seen = {s: modes.prior.denoise(modes.noise(clean, s), s) for s in grid}  # D_s(x_s) under the law of x_s
-    errors = {noise_std: dict.fromkeys([*members, "mixture"], 0.0) for noise_std in noise_stds}
-    sizes = dict.fromkeys(noise_stds, 0.0)
+    """Relative errors of the scores at level t, NaN where the draws are too few: ``{sigma: {name: number}}``."""
+    members = {"exact": 0, "s = 10": 10, "t / 4": t // 4, "t / 2": t // 2}
+    names = [*members, "plug-in"]
+    squares = {noise_std: {name: [] for name in ("size", *names)} for noise_std in noise_stds}
+    worth = {noise_std: {name: [] for name in members} for noise_std in noise_stds}
     for x_0 in modes.prior.sample(n_pairs, modes.generator).split(1):
-        x_t = modes.noise(x_0, t)
-        draws, predicted = {}, {}
-        for s in {*members.values(), *grid}:
+        x_t, direction = modes.noise(x_0, t), modes.randn_like(x_0[:, : len(modes.A)])
+        y = {noise_std: x_0 @ modes.A.T + noise_std * direction for noise_std in noise_stds}
+        exact = {noise_std: modes.exact_score(x_t, t, y[noise_std], noise_std)[0] for noise_std in noise_stds}
+        for name, s in members.items():
             x = modes.draw_clean(x_t, t, n_draws)
             if s:
                 c_0, c_t, std = modes.schedule.bridge(0, s, t)
                 x = c_0 * x + c_t * x_t + std * modes.randn_like(x)
-            draws[s] = modes.backward_score(x, s, x_t, t)
-            predicted[s] = modes.prior.denoise(x, s) if s else x
-        direction = modes.randn_like(x_0[:, : len(modes.A)])
+            directions = modes.backward_score(x, s, x_t, t)
+            directions = directions - directions.mean(0)  # the mean is 0 under p(x_s | x_t)
+            predicted = modes.prior.denoise(x, s) if s else x
+            for noise_std in noise_stds:
+                weights = modes.log_likelihood(predicted, y[noise_std], noise_std).softmax(0)
+                squares[noise_std][name].append((weights @ directions - exact[noise_std]).square().sum())
+                worth[noise_std][name].append(1 / weights.square().sum())
         for noise_std in noise_stds:
-            y = x_0 @ modes.A.T + noise_std * direction
-            logs = {s: modes.log_likelihood(predicted[s], y, noise_std) for s in draws}
-            scores = {s: logs[s].softmax(0) @ draws[s] for s in draws}
-            evidence = torch.stack([modes.log_likelihood(seen[s], y, noise_std).logsumexp(0) for s in grid])
-            weights = (torch.stack([logs[s].logsumexp(0) for s in grid]) - evidence).softmax(0)
-            mixture = weights @ torch.stack([scores[s] for s in grid])
-            exact = modes.exact_score(x_t, t, y, noise_std)[0]
-            sizes[noise_std] += exact.square().sum()
-            for name, found in [*((name, scores[s]) for name, s in members.items()), ("mixture", mixture)]:
-                errors[noise_std][name] += (found - exact).square().sum()
-    return {std: {name: math.sqrt(e / sizes[std]) for name, e in found.items()} for std, found in errors.items()}
+            plug_in = modes.plug_in_score(x_t, t, y[noise_std], noise_std)[0]
+            squares[noise_std]["plug-in"].append((plug_in - exact[noise_std]).square().sum())
+            squares[noise_std]["size"].append(exact[noise_std].square().sum())
+
+    def error(noise_std, name):
+        if name in members and torch.stack(worth[noise_std][name]).median() < ENOUGH:
+            return math.nan
+        return math.sqrt(sum(squares[noise_std][name]) / sum(squares[noise_std]["size"]))
+
+    return {noise_std: {name: error(noise_std, name) for name in names} for noise_std in noise_stds}
 
 
 def main():
@@ -109,11 +118,12 @@ def main():
     prior = objective.prior.load("cpu")
     A = objective.problem.operator.A(torch.eye(8, dtype=torch.float64)).T
     rows = [
-        {"sigma": noise_std, "t": t} | {name: f"{value:.3f}" for name, value in found.items()}
+        {"sigma": noise_std, "t": t}
+        | {name: "–" if math.isnan(value) else f"{value:.2g}" for name, value in found.items()}
         for t in LEVELS
         for noise_std, found in measure(Modes(prior, A), t, NOISE_STDS).items()
     ]
-    print(markdown(pd.DataFrame(rows).sort_values(["sigma", "t"])))
+    print(markdown(pd.DataFrame(rows, dtype=object).sort_values(["sigma", "t"])))
 
 
 if __name__ == "__main__":

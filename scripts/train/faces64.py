@@ -5,7 +5,7 @@
 Both parquet files have the columns ``name`` and ``webp`` (64-px WebP bytes); the denoising errors are also reported
 for the shipped FFHQ thumbnails, which are never trained on. ``--start`` goes on from a file of weights.
 The loss is the EDM denoising loss (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 8)
-with ln sigma ~ N(-0.8, 1.2^2) for 95 % of the images and log-uniform over
+with ln sigma ~ N(-0.8, 1.2^2), or ``--log-sigma``, for 95 % of the images and log-uniform over
 the network's whole range for the rest, so that the start of sampling is seen too.
 The training images are augmented towards the sharper and more colourful test faces, see :func:`augment`.
 ``scripts/train/loop.py`` says how the run is timed, resumed and cooled down.
@@ -124,6 +124,7 @@ def main():
     parser.add_argument("--heldout", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="weights to go on from, a safetensors file")
     parser.add_argument("--channels", type=int, nargs="+", default=EDMUNet.CHANNELS)
+    parser.add_argument("--log-sigma", type=float, nargs=2, default=(-0.8, 1.2), metavar=("MEAN", "STD"))
     add_arguments(parser, "outputs/train_faces64", minutes=150, cool_down=25, batch_size=32, evaluate_every=25)
     args = parser.parse_args()
 
@@ -138,7 +139,7 @@ def main():
     def draw(generator):
         index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
         # before the augmentation, which takes the numbers that follow in the stream
-        sigma = draw_sigmas(args.batch_size, -0.8, 1.2, (EDMUNet.SIGMA_MIN, EDMUNet.SIGMA_MAX), generator)
+        sigma = draw_sigmas(args.batch_size, *args.log_sigma, (EDMUNet.SIGMA_MIN, EDMUNet.SIGMA_MAX), generator)
         return augment(images[index], generator), sigma
 
     def evaluate(denoiser):

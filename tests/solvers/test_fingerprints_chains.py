@@ -164,11 +164,12 @@ def test_enkg_uses_a_without_its_gradient():
     assert torch.equal(draw(EnKG, hidden, prior, 2, **settings), draw(EnKG, problem, prior, 2, **settings))
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [3, 4])
 def test_one_update_of_enkg_by_hand(n):
     """With as many values of y as particles, and with fewer, where K is not formed."""
     problem, prior = fingerprint_problem()
-    x = torch.tensor([[0.3, -0.2, 1.0], [1.5, 0.4, -0.6], [-0.7, 2.0, 0.1]], dtype=torch.float64)[:n]
+    x = [[0.3, -0.2, 1.0], [1.5, 0.4, -0.6], [-0.7, 2.0, 0.1], [0.2, 0.9, -1.3]]
+    x = torch.tensor(x[:n], dtype=torch.float64)
     solver = EnKG.get_instance(n_particles=n)
     solver.resolve_presets("gaussian", "gaussian")
     x_0 = 0.6 * x
