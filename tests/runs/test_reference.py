@@ -1,5 +1,6 @@
 """Reference rows: a run that also writes its rows, without pictures, with what they came from."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -9,8 +10,10 @@ from test_plots import HALF, cell, some_pictures
 
 from benchmark_utils import __main__ as entry
 from benchmark_utils.__main__ import main
+from benchmark_utils.evaluate import evaluate
 from benchmark_utils.results.beside import SAME_DATA
 from benchmark_utils.runs import cells, reference
+from solvers.pseudo_inverse import Solver as PseudoInverse
 
 
 def test_a_run_writes_its_rows_with_their_origin(copy_of_benchmark):
@@ -99,3 +102,38 @@ def test_reference_configs_name_what_there_is(path):
     solvers = {path.stem for path in (ROOT / "solvers").glob("*.py")}
     assert {solver.partition("[")[0] for _, solver in requested} >= solvers - {"demucs"}
     assert len(requested) == len(set(requested))
+
+
+SHIPPED = sorted((ROOT / "results").glob("*.parquet"))
+
+
+def test_the_shipped_rows_are_small_and_name_their_commit_and_known_solvers():
+    assert sum(path.stat().st_size for path in SHIPPED) < 5e6
+    for path in SHIPPED:
+        rows = read_results(path)
+        assert rows["objective_git_commit"].str.fullmatch(reference.COMMIT).all() and "final_results" not in rows, path
+        names = rows["solver_name"].str.split("[").str[0].unique()
+        assert all((ROOT / "solvers" / f"{name}.py").is_file() for name in names), path
+
+
+@pytest.mark.parametrize(
+    "file, dataset, headline",
+    [
+        ("reference_closed", "gaussian", "mean_error"),
+        ("reference_faces_half", "ffhq_inpainting[mask=half,n_images=8]", "lpips"),
+    ],
+)
+def test_the_shipped_rows_are_of_today_s_data(file, dataset, headline):
+    """A change of signals, y or scores makes the shipped rows incomparable: then make them anew."""
+    shipped = read_results(ROOT / "results" / f"{file}.parquet")
+    found = evaluate(PseudoInverse, dataset)
+    task = shipped["dataset_name"] == found_name(shipped, dataset)
+    rows = shipped[task & (shipped["solver_name"] == "pseudo_inverse")].sort_values("objective_image")
+    for name in ("image", "truth_digest", "y_digest"):
+        assert rows[f"objective_{name}"].tolist() == found[name].tolist()
+    np.testing.assert_allclose(rows[f"objective_{headline}"], found[headline], rtol=1e-3)
+
+
+def found_name(rows, dataset):
+    """The first dataset of the rows with this name: the one of default parameters comes first in its config."""
+    return rows.loc[rows["dataset_name"].str.startswith(dataset.split("[")[0] + "["), "dataset_name"].iloc[0]
