@@ -73,7 +73,7 @@ def compare(df, reference):
         warnings += [*found, *_changes_of_priors(task, own, others)]
     own = pd.concat(own_parts)
     others = pd.concat(reference_parts) if reference_parts else reference[:0]
-    warnings += _changes_of_solvers(others)
+    warnings += changes_of_solvers(others)
     commits = own["objective_git_commit"].unique() if "objective_git_commit" in own else [NOT_RECORDED]
     commit = others.get("objective_git_commit", pd.Series(NOT_RECORDED, others.index)).fillna(NOT_RECORDED)
     same_version = (commit == commits[0]) & (len(commits) == 1) & ~commit.str.endswith("-dirty")
@@ -135,7 +135,7 @@ def _changes_of_priors(task, own, others):
     return [f"{task}: the prior changed since: other weights in the reference rows of {named}"] if len(other) else []
 
 
-def _changes_of_solvers(others):
+def changes_of_solvers(others):
     """A warning for the solvers whose file has other code, so another method or other presets, than their rows."""
     if "objective_solver_code" not in others:
         return []

@@ -26,6 +26,7 @@ th[aria-sort=descending]::after { content: " ▼"; }
 td.text, th.text { text-align: left; }
 td.text { white-space: normal; }
 .wide { overflow-x: auto; }
+img { max-width: 100%; }
 pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: 13px; }
 .links a { margin-right: 1rem; }
 .warning { border-left: 4px solid #c60; padding-left: .8rem; overflow-wrap: anywhere; }
@@ -43,6 +44,8 @@ figure img { width: 100%; min-width: 96px; image-rendering: pixelated; }
   .charts img { width: 100%; }
 }
 """
+
+FEW_NOTES = 3  # of what is absent; more are folded
 
 SCRIPT = """
 document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
@@ -87,10 +90,20 @@ def table_html(table, links=None):
         "<tr>" + "".join(_cell_html(cell, t, links or {}) for cell, t in zip(row, is_text, strict=True)) + "</tr>"
         for row in table.rows
     )
-    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
+    absent = [note for note in table.notes if note.startswith(tables.ABSENT)]
+    absent = absent if len(absent) > FEW_NOTES else []
     definitions = tables.definitions_text(table.definitions)
-    notes += "".join(f'<p class="note">{html.escape(text)}</p>' for text in (definitions, table.origin) if text)
+    shown = [note for note in table.notes if note not in absent] + [
+        text for text in (definitions, table.origin) if text
+    ]
+    notes = _paragraphs(shown)
+    if absent:
+        notes += f"<details><summary>{len(absent)} not ranked or not compared</summary>{_paragraphs(absent)}</details>"
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
+
+
+def _paragraphs(notes):
+    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
 
 
 def _text(is_text):

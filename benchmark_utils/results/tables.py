@@ -26,6 +26,7 @@ MISSING_COLUMNS = ["#", "solver", "task", "status", "cells", "why"]
 ONE_SAMPLE = "one sample per image"
 NO_CLOSED_FORM = "no task with a closed form"
 FLOOR = "floor of exact draws"
+ABSENT = ("not ranked", "not compared")  # how notes on absent solvers and tasks begin
 
 
 class Cell(NamedTuple):
@@ -255,9 +256,8 @@ def samples(df, task):
         body.append([Cell(str(number), number), Cell(scores.solver_label(rows, solver)), *cells])
     drawn = rows["p_obj_n_samples"].dropna().unique() if "p_obj_n_samples" in rows else []
     per_image = f"; {', '.join(f'{n:.0f}' for n in drawn)} samples per image" if len(drawn) else ""
-    notes = [
-        f'{scores.interval_note(rows, summary)}{per_image}; a score without "best" or "mean" is of a single sample'
-    ]
+    of_one = 'LPIPS, PSNR, SSIM and data misfit without "best" or "mean" are of a single sample'
+    notes = [f"{scores.interval_note(rows, summary)}{per_image}; {of_one}"]
     notes += _notes_on_competition(rows)
     return Table(task, notes, define(shown), ["#", "solver", *map(heading, shown)], body, scores.origin_note(rows))
 

@@ -11,7 +11,7 @@ from browser import needs_chromium, probe
 from test_plots import HALF, HALF_TASK, cell, image_rows, mixture_rows, text_rows
 
 from benchmark_utils.__main__ import main
-from benchmark_utils.results import scores, site, tables
+from benchmark_utils.results import report, scores, site, tables
 from benchmark_utils.results.docstrings import is_method, read_paper
 from solvers.dps import Solver as DPS
 
@@ -157,6 +157,21 @@ def test_ranking_is_that_of_the_overall_table_for_each_kind_of_task(built):
         assert any(part.endswith(f"by {score}: {label}") for part in text)
         for row in text_rows(tables.overall(rows, label)):
             assert all(cell in text for cell in row)
+
+
+def test_many_notes_on_what_is_absent_are_folded_and_kept():
+    notes = ["7 solvers", *(f"not ranked: {name}, no score on half" for name in "abcd")]
+    table = tables.Table("t", notes, {}, ["solver"], [[tables.Cell("x")]])
+    shown, _, folded = report.table_html(table).partition("<details>")
+    assert "7 solvers" in shown and "not ranked" not in shown and folded.count("not ranked:") == 4
+    table = tables.Table("t", notes[:3], {}, ["solver"], [[tables.Cell("x")]])
+    assert "<details>" not in report.table_html(table)
+
+
+def test_rows_of_older_code_are_named():
+    df = named_rows().assign(objective_solver_code="older", objective_git_commit="b" * 40)
+    text = Page(site.build_pages(df)["index.html"]).text
+    assert any("method or presets changed" in part and "ddnm (rows of bbbbbbb)" in part for part in text)
 
 
 def test_an_older_site_is_replaced_and_other_files_are_not(built, tmp_path, capsys, monkeypatch):
