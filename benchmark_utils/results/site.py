@@ -127,7 +127,7 @@ def laws_of_method(df, method):
 
 
 def ranks_table(df, method, boards):
-    """Rank, headline score, cost and settings of a method on every task that it ran."""
+    """Rank, headline score and cost of a method on every task that it ran."""
     body = []
     for task, board in boards.items():
         rows = scores.rows_of(df, task)
@@ -141,23 +141,29 @@ def ranks_table(df, method, boards):
             costs = {name: cell for name, cell in zip(board.columns, row, strict=True)}
             named = [scores.metric(name).label for name in scores.COSTS[:3]]
             origin = rows[rows["solver_name"] == solver]
-            known = [] if "objective_settings" not in rows else origin["objective_settings"].dropna().unique()
             commits = [] if "objective_git_commit" not in rows else origin["objective_git_commit"].dropna().unique()
             score = Cell(f"{board.columns[2]} {row[2].text}")
             cells = [Cell(task), row[1], rank, score, *(costs.get(label, Cell(MISSING)) for label in named)]
-            texts = (" or ".join(known), ", ".join(map(beside.short_commit, commits)))
-            body.append([*cells, *(Cell(text or MISSING) for text in texts)])
+            body.append([*cells, Cell(", ".join(map(beside.short_commit, commits)) or MISSING)])
     columns = [
         "task",
         "solver",
         "rank",
         "headline",
         *(scores.metric(name).label for name in scores.COSTS[:3]),
-        "settings",
         "commit",
     ]
-    definitions = tables.define(scores.COSTS[:3]) | {"settings": "the value of every parameter in these rows"}
-    return Table("ranks", [], definitions, columns, body)
+    return Table("ranks", [], tables.define(scores.COSTS[:3]), columns, body)
+
+
+def settings_table(df, method):
+    """The value of every parameter in the rows of a method, and the tasks that have it."""
+    rows = df[df["solver_name"].isin(method.variants)]
+    body = [
+        [Cell(solver), Cell(settings), Cell(", ".join(scores.tasks(group)))]
+        for (solver, settings), group in rows.groupby(["solver_name", "objective_settings"], sort=False)
+    ]
+    return Table("settings", [], {}, ["solver", "settings", "tasks"], body)
 
 
 def presets_table(solver_class):
@@ -189,6 +195,8 @@ def method_parts(df, method, boards, links):
         items = "".join(f"<li><b>{name}</b>: {html.escape(CAPABILITIES[name])}</li>" for name in needs)
         yield f"<h3>What it needs</h3>{f'<ul>{items}</ul>' if needs else '<p>Nothing of the task.</p>'}"
     yield f"<h3>Rank and cost on each task</h3>{report.table_html(ranks_table(df, method, boards), links)}"
+    if "objective_settings" in df:
+        yield f"<h3>Settings of these rows</h3>{report.table_html(settings_table(df, method), links)}"
     for heading, table in laws_of_method(df, method):
         yield f"<h3>{heading}</h3>{report.table_html(table, links)}"
     if method.solver_class and method.solver_class.PRESETS:

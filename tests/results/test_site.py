@@ -159,6 +159,12 @@ def test_ranking_is_that_of_the_overall_table_for_each_kind_of_task(built):
             assert all(cell in text for cell in row)
 
 
+def test_a_methods_page_has_the_settings_of_its_rows_once():
+    df = named_rows().assign(objective_settings="n_steps=7, eta=0.85")
+    text = Page(site.build_pages(df)["method_dps.html"]).text
+    assert text.count("n_steps=7, eta=0.85") == 1
+
+
 def test_many_notes_on_what_is_absent_are_folded_and_kept():
     notes = ["7 solvers", *(f"not ranked: {name}, no score on half" for name in "abcd")]
     table = tables.Table("t", notes, {}, ["solver"], [[tables.Cell("x")]])
