@@ -93,10 +93,8 @@ def table_html(table, links=None):
     absent = [note for note in table.notes if note.startswith(tables.ABSENT)]
     absent = absent if len(absent) > FEW_NOTES else []
     definitions = tables.definitions_text(table.definitions)
-    shown = [note for note in table.notes if note not in absent] + [
-        text for text in (definitions, table.origin) if text
-    ]
-    notes = _paragraphs(shown)
+    shown = [*(note for note in table.notes if note not in absent), definitions, table.origin]
+    notes = _paragraphs(filter(None, shown))
     if absent:
         notes += f"<details><summary>{len(absent)} not ranked or not compared</summary>{_paragraphs(absent)}</details>"
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}'
