@@ -46,10 +46,26 @@ class MGDMLoop(PosteriorSampler):
             s = self.draw_index(t, t_prev, i <= int(self.late[1] * self.n_steps), schedule.T, rng.shared)
             x_t_next, x_t = x_t, schedule.sample_bridge(x_0, x_t, 0, t, t_next, rng)
             for _ in range(self.n_gibbs):
-                x_s = self.sample_x_s(problem, prior, rng, x_0, x_t, s, t, *self.effort(i))
-                x_0 = self.sample_x_0(prior, rng, x_s, s)
-                x_t = self.sample_x_t(prior, rng, x_0, x_s, x_t_next, s, t, t_next)
+                x_0, x_t = self.gibbs_round(problem, prior, rng, x_0, x_t, x_t_next, s, t, t_next, *self.effort(i))
         return x_0
+
+    def gibbs_round(
+        self,
+        problem: InverseProblem,
+        prior: LoadedPrior,
+        rng: RNG,
+        x_0: Tensor,
+        x_t: Tensor,
+        x_t_next: Tensor,
+        s: int,
+        t: int,
+        t_next: int,
+        *effort: float,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass over the three conditionals of Algorithm 1: the new x_0 and x_t, each (n, *event)."""
+        x_s = self.sample_x_s(problem, prior, rng, x_0, x_t, s, t, *effort)
+        x_0 = self.sample_x_0(prior, rng, x_s, s)
+        return x_0, self.sample_x_t(prior, rng, x_0, x_s, x_t_next, s, t, t_next)
 
     def effort(self, i: int) -> tuple:
         """What :meth:`sample_x_s` is given at step ``i``, counted down from K - 2 to 2, beside states and levels."""

@@ -1,30 +1,36 @@
-"""MGDM with one of its draws replaced: no gradient through the denoiser, or moves without noise.
+"""MGDM with one of its draws replaced: no gradient through the denoiser, moves without noise, an index that y drives.
 
     python -m scripts.measure.mgdm_forms linearised --steps 50 --gibbs 1
 
 Prints a row of docs/mgdm.md: mean error, variance ratio and misfit on ``gaussian`` and on
-``gaussian[correlation=0.9,dim=8]`` (8 problems, 250 draws), and the sliced Wasserstein distance on four problems of
-``gaussian_mixture[dim=8,dim_y=2]``. ``--faces 8`` adds LPIPS of the half mask and of block averages. The forms are here
-and not in ``solvers/`` because none is better at equal cost without being worse elsewhere.
+``gaussian[correlation=0.9,dim=8]`` (8 problems, 250 draws), ``gaussian_latent`` where the form applies, and the sliced
+Wasserstein distance on four problems of ``gaussian_mixture[dim=8,dim_y=2]``. ``--faces 8`` adds LPIPS on the half mask,
+block averages and phase retrieval, and ``--out FILE`` keeps the rows of these. The forms are here and not in
+``solvers/`` because none is better at equal cost without being worse elsewhere.
 
 The slope of D_s at any point is taken for that of N(0, v I), v the prior's variance of a value:
 c = sqrt(abar_s) r^2 / (1 - abar_s) with r^2 = v (1 - abar_s) / (abar_s v + 1 - abar_s), the variance of x_0 given x_s.
 """
 
 import argparse
+from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import torch
 
 from benchmark_utils.evaluate import objective_of, score
 from benchmark_utils.mgdm_loop import LOOP, MGDMLoop
+from benchmark_utils.rng import RNG
 from datasets.ffhq_inpainting import Dataset as Inpainting
+from datasets.ffhq_phase_retrieval import Dataset as PhaseRetrieval
 from datasets.ffhq_super_resolution import Dataset as SuperResolution
 from datasets.gaussian import Dataset as Gaussian
+from datasets.gaussian_latent import Dataset as GaussianLatent
 from datasets.gaussian_mixture import Dataset as GaussianMixture
 from solvers.mgdm import Solver as MGDM
 
-VARIANCES = {"gaussian": 1.0, "mixture": 129.0, "ffhq": 0.25}  # v of a family of priors
+VARIANCES = {"gaussian": 1.0, "mixture": 129.0, "ffhq": 0.25, "ffhq_latent": 1.0}  # v of a family of priors
 
 
 def slope_of(schedule, s, variance):
@@ -114,17 +120,65 @@ class Quiet(QuietRefresh, QuietNoising):
     name = "mgdm_quiet"
 
 
-FORMS = {"mgdm": MGDM, "scalar": Scalar, "linearised": Linearised, "widened": Widened, "proximal": Proximal}
+class Driven(MGDM):
+    """For each row its own s, one of four candidates, by the likelihood of a bridge draw at each.
+
+    Candidates follow the index law, the next level alone in the last part of the steps. Given x_0 and x_t, s has
+    probabilities near those of algorithm 4 with x_s integrated out: its target is the mixture of likelihoods.
+    """
+
+    name, n_candidates = "mgdm_driven", 4
+
+    def draw_index(self, *step):
+        return sorted({MGDM.draw_index(self, *step) for _ in range(self.n_candidates)})
+
+    def gibbs_round(self, problem, prior, rng, x_0, x_t, x_t_next, s, t, t_next, *effort):
+        chosen, seeds = self.choose(problem, prior, rng, x_0, x_t, s, t), rng.shared.integers(2**62, size=len(s))
+        x_0, x_t, members = x_0.clone(), x_t.clone(), (chosen == torch.arange(len(s), device=chosen.device)[:, None])
+        for level, seed, member in zip(s, seeds.tolist(), members, strict=True):
+            if rows := member.nonzero().flatten().tolist():
+                images, draws = ([numbers[i] for i in rows] for numbers in (rng.images, rng.draws))
+                own = RNG(seed, "sampler", problem.task, images, draws, rng.device, rng.dtype, block=64)
+                states = x_0[rows], x_t[rows], x_t_next[rows]
+                x_0[rows], x_t[rows] = super().gibbs_round(
+                    problem.rows(rows), prior, own, *states, level, t, t_next, *effort
+                )
+        return x_0, x_t
+
+    def choose(self, problem, prior, rng, x_0, x_t, levels, t):
+        """Number of the candidate of each row, (n,)."""
+        if len(levels) == 1:
+            return torch.zeros(len(x_0), dtype=torch.long, device=x_0.device)
+        logs = []
+        for s in levels:
+            x_s = prior.schedule.sample_bridge(x_0, x_t, 0, s, t, rng)
+            logs.append(problem.log_likelihood(prior.denoise(x_s, s)))
+        bounds = torch.stack(logs).double().softmax(0).cumsum(0)
+        return (bounds < bounds[-1] * rng.rand()).sum(0)
+
+
+FORMS = {
+    "mgdm": MGDM,
+    "driven": Driven,
+    "scalar": Scalar,
+    "linearised": Linearised,
+    "widened": Widened,
+    "proximal": Proximal,
+}
 FORMS |= {"quiet-refresh": QuietRefresh, "quiet-noising": QuietNoising, "quiet": Quiet}
 
 
 def rows_of(form, dataset, n_samples, n_steps, n_gibbs):
-    """The objective's rows for a form on a dataset, M = 5."""
+    """The objective's rows for a form on a dataset, M = 5; None where the form does not apply."""
     objective = objective_of(dataset, n_samples=n_samples)
     variance = VARIANCES[objective.prior.family]
     solver = type(form, (FORMS[form],), {"variance": variance}).get_instance(
         n_steps=n_steps, n_gibbs=n_gibbs, n_denoise=5
     )
+    skipped, reason = solver.skip(**objective.get_objective())
+    if skipped:
+        print(dataset, reason)
+        return None
     return score(solver, objective)
 
 
@@ -134,20 +188,32 @@ def main():
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--gibbs", type=int, default=1)
     parser.add_argument("--faces", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="Parquet file for the rows of the faces")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = arguments.steps, arguments.gibbs
-    for dataset in (Gaussian.get_instance(), Gaussian.get_instance(correlation=0.9, dim=8)):
-        rows = rows_of(arguments.form, dataset, 250, *settings)
-        scores = rows[["mean_error", "variance_ratio", "data_misfit", "nfe", "vjp"]].mean()
-        print(dataset, *(f"{name} {value:.3f}" for name, value in scores.items()))
+    for dataset in (
+        Gaussian.get_instance(),
+        Gaussian.get_instance(correlation=0.9, dim=8),
+        GaussianLatent.get_instance(),
+    ):
+        if (rows := rows_of(arguments.form, dataset, 250, *settings)) is not None:
+            scores = rows[["mean_error", "variance_ratio", "data_misfit", "nfe", "vjp"]].mean()
+            print(dataset, *(f"{name} {value:.3f}" for name, value in scores.items()), flush=True)
     problems = [GaussianMixture.get_instance(dim=8, dim_y=2, seed=seed) for seed in range(4)]
     distances = [rows_of(arguments.form, dataset, 250, *settings).sliced_wasserstein[0] for dataset in problems]
-    print("gaussian_mixture", *(f"{distance:.2f}" for distance in distances), f"mean {sum(distances) / 4:.2f}")
-    for dataset in (Inpainting.get_instance(mask="half"), SuperResolution.get_instance(factor=4)):
+    print(
+        "gaussian_mixture", *(f"{distance:.2f}" for distance in distances), f"mean {sum(distances) / 4:.2f}", flush=True
+    )
+    faces = []
+    for task, options in ((Inpainting, {"mask": "half"}), (SuperResolution, {"factor": 4}), (PhaseRetrieval, {})):
         if arguments.faces:
-            dataset = type(dataset).get_instance(**dataset._parameters | {"n_images": arguments.faces})
-            print(dataset, rows_of(arguments.form, dataset, 1, *settings)[["lpips", "psnr", "data_misfit"]].mean())
+            dataset = task.get_instance(n_images=arguments.faces, **options)
+            if (rows := rows_of(arguments.form, dataset, 1, *settings)) is not None:
+                print(dataset, rows[["lpips", "psnr", "data_misfit", "nfe", "vjp"]].mean().to_dict(), flush=True)
+                faces.append(rows.assign(form=arguments.form, steps=arguments.steps, task=task.name))
+    if arguments.out:
+        pd.concat(faces).select_dtypes(["number", "object"]).to_parquet(arguments.out)
 
 
 if __name__ == "__main__":
