@@ -1,7 +1,8 @@
 """Each form of MGDM against its own law on N(0, I), where all its draws are Gaussian and the denoiser is linear.
 
 Coordinate by coordinate the pair (x_0, x_t) is an affine recursion, whose mean and covariance are carried along here,
-for the index sequence of the run. The posterior has means (0.962, 1.154, 0) and variances (0.038, 0.308, 1).
+for the index sequence of the run. An index that y drives couples the coordinates: its law is simulated. The posterior
+has means (0.962, 1.154, 0) and variances (0.038, 0.308, 1).
 """
 
 import numpy as np
@@ -99,6 +100,90 @@ def test_a_form_has_its_law(form, conditional, options, n_gibbs):
     print(form.name, n_gibbs, expected.T.round(3).tolist(), x.mean(0), x.var(0))  # the table of docs/mgdm.md
     assert np.abs(x.mean(0).numpy() - expected[:, 0]).max() < 4 * (expected[:, 1].max() / n) ** 0.5
     assert x.var(0).numpy() == pytest.approx(expected[:, 1], rel=4 * (2 / n) ** 0.5)
+
+
+class ExactDriven(mgdm_forms.Driven):
+    """The exact draw of x_s in place of Adam's."""
+
+    def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, n_steps, learning_rate):
+        return mgdm_forms.Linearised.get_instance().sample_x_s(problem, prior, rng, x_0, x_t, s, t)
+
+
+def simulate_driven(n_gibbs, n):
+    """Draws of the last x_0, (n, 3): each row draws s by the likelihood of one bridge draw at each candidate."""
+    random, shared = np.random.default_rng(0), RNG(0, "sampler", "gaussian", [0]).shared
+    levels, gains, y = np.linspace(0, 999, K).astype(int).tolist(), np.array(GAINS), np.array(Y)
+    x_t = random.normal(size=(n, 3))
+    x_0 = SCHEDULE.abar(999) ** 0.5 * x_t
+    for i in range(K - 2, 1, -1):
+        t_next, t, t_prev = levels[i + 1], levels[i], levels[i - 1]
+        late = i <= K // 4
+        candidates = [t_prev] if late else sorted({int(shared.integers(10, t_prev, endpoint=True)) for _ in range(4)})
+        c_0, c_t, std = SCHEDULE.bridge(0, t, t_next)
+        x_t = c_0 * x_0 + c_t * x_t + std * random.normal(size=(n, 3))
+        for _ in range(n_gibbs):
+            shared.integers(2**62, size=len(candidates))
+            logs = []
+            for s in candidates:
+                c_0, c_t, std = SCHEDULE.bridge(0, s, t)
+                x_s = c_0 * x_0 + c_t * x_t + std * random.normal(size=(n, 3))
+                logs.append(-np.square(y - gains * SCHEDULE.abar(s) ** 0.5 * x_s).sum(1) / (2 * NOISE_STD**2))
+            chosen = (np.array(logs) + random.gumbel(size=(len(logs), n))).argmax(0)
+            for k, s in enumerate(candidates):
+                own, abar, ratio = chosen == k, SCHEDULE.abar(s), SCHEDULE.abar(t) / SCHEDULE.abar(s)
+                c_0, c_t, std = SCHEDULE.bridge(0, s, t)
+                seen = gains * abar**0.5
+                precision = 1 / std**2 + seen**2 / NOISE_STD**2
+                mean = ((c_0 * x_0[own] + c_t * x_t[own]) / std**2 + seen * y / NOISE_STD**2) / precision
+                x_s = mean + random.normal(size=mean.shape) / precision**0.5
+                x = x_s
+                for move in range(M - 1, 0, -1):
+                    high, low = s * move // (M - 1), s * (move - 1) // (M - 1)
+                    b_0, b_k, b_std = SCHEDULE.bridge(0, low, high)
+                    x = b_0 * SCHEDULE.abar(high) ** 0.5 * x + b_k * x + b_std * random.normal(size=x.shape)
+                x_0[own] = x
+                x_t[own] = ratio**0.5 * x_s + (1 - ratio) ** 0.5 * random.normal(size=x.shape)
+    return x_0
+
+
+@pytest.mark.parametrize("n_gibbs", [1, 4])
+def test_a_driven_index_has_the_law_of_its_simulation(n_gibbs):
+    n = 4000
+    x = draw(ExactDriven, *fingerprint_problem(), n, n_steps=K, n_denoise=M, n_gibbs=n_gibbs)[0]
+    expected = simulate_driven(n_gibbs, 40_000)
+    mean, variance = expected.mean(0), expected.var(0)
+    print(n_gibbs, mean.round(3), x.mean(0), variance.round(3), x.var(0))  # the table of docs/mgdm.md
+    assert np.abs(x.mean(0).numpy() - mean).max() < 4 * (1.1 * variance.max() / n) ** 0.5
+    assert x.var(0).numpy() == pytest.approx(variance, rel=4 * (2.2 / n) ** 0.5)
+
+
+def test_candidates_are_chosen_by_their_likelihood():
+    """Shares of the candidates at one state, against those of simulated bridge draws."""
+    (problem, handle), n, t, levels = fingerprint_problem(), 4000, 700, (10, 200, 400, 600)
+    x_0, x_t = np.array([0.5, 0.9, 0.0]), np.array([-0.2, 0.4, 0.1])
+    states = (torch.from_numpy(value).expand(n, 3) for value in (x_0, x_t))
+    rng = RNG(0, "sampler", "gaussian", [0] * n, range(n), dtype=torch.float64)
+    prior = handle.load("cpu")
+    chosen = mgdm_forms.Driven().choose(problem.rows([0], n), prior, rng, *states, levels, t)
+    random, logs = np.random.default_rng(1), []
+    for s in levels:
+        c_0, c_t, std = SCHEDULE.bridge(0, s, t)
+        x_s = c_0 * x_0 + c_t * x_t + std * random.normal(size=(100_000, 3))
+        logs.append(
+            -np.square(np.array(Y) - np.array(GAINS) * SCHEDULE.abar(s) ** 0.5 * x_s).sum(1) / (2 * NOISE_STD**2)
+        )
+    weights = np.exp(np.array(logs))
+    shares = (weights / weights.sum(0)).mean(1)
+    assert np.ptp(shares) > 0.1
+    assert np.bincount(chosen, minlength=4) / n == pytest.approx(shares, abs=4 * 0.5 / n**0.5)
+
+
+def test_a_driven_index_is_the_row_s_own():
+    """A row alone has the numbers that it has among others, though each row goes its own way through the levels."""
+    problem = fingerprint_problem()
+    settings = {"n_steps": 12, "n_denoise": M}
+    many, few = (draw(mgdm_forms.Driven, *problem, n, **settings)[0] for n in (20, 3))
+    torch.testing.assert_close(many[:3], few, rtol=0, atol=1e-9)
 
 
 def test_the_scalar_slope_is_the_jacobian_under_n_0_i():

@@ -69,7 +69,10 @@ def test_the_score_is_the_gradient_of_the_mixture(scalar, normalised):
 
 
 def simulate_gibbs(redraw, n=3000, n_rounds=150):
-    """States x_t and indices s after rounds of Algorithm 1, with s fixed, or of Algorithm 4, which draws it anew."""
+    """States x_t and indices s after rounds of Algorithm 1, with s fixed, or of Algorithm 4, which draws it anew.
+
+    ``redraw`` is "given x_s", as there, or "x_s integrated out", whose law is that of x_0 and x_t alone.
+    """
     random = np.random.default_rng(0)
     abar_t, coefficients = SCHEDULE.abar(T), np.array([SCHEDULE.bridge(0, s, T) for s in LEVELS])
     abar = np.array([SCHEDULE.abar(s) for s in LEVELS])
@@ -85,15 +88,19 @@ def simulate_gibbs(redraw, n=3000, n_rounds=150):
         x_0 = abar[k] ** 0.5 * x_s + (1 - abar[k]) ** 0.5 * random.normal(size=n)
         if redraw:
             c_0, c_t, std = coefficients.T
-            move = (x_s[:, None] - c_0 * x_0[:, None] - c_t * x_t[:, None]) / std
-            misfit = (Y[0, 0] - GAIN * abar**0.5 * x_s[:, None]) / NOISE_STD
-            logs = -(move**2 + misfit**2) / 2 - np.log(std)
+            mean, gain = c_0 * x_0[:, None] + c_t * x_t[:, None], GAIN * abar**0.5
+            if redraw == "given x_s":
+                move, misfit = (x_s[:, None] - mean) / std, (Y[0, 0] - gain * x_s[:, None]) / NOISE_STD
+                logs = -(move**2 + misfit**2) / 2 - np.log(std)
+            else:
+                variance = NOISE_STD**2 + (gain * std) ** 2
+                logs = -((Y[0, 0] - gain * mean) ** 2) / (2 * variance) - np.log(variance) / 2
             weights = np.exp(logs - logs.max(1, keepdims=True)).cumsum(1)
             k = (weights < random.random((n, 1)) * weights[:, -1:]).sum(1)
     return x_t, k
 
 
-@pytest.mark.parametrize("redraw", [False, True])
+@pytest.mark.parametrize("redraw", [None, "given x_s", "x_s integrated out"])
 def test_an_index_driven_by_the_observation_has_the_law_of_the_mixture_of_likelihoods(scalar, redraw):
     """Drawn outside, s keeps its weights (eq. 12); drawn by the likelihood, members count by their evidence."""
     x_t, k = simulate_gibbs(redraw)
