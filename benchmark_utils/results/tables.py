@@ -70,6 +70,16 @@ def _cost_cell(row, name):
     return Cell(scores.format_number(row[name].mean), row[name].mean) if name in row else Cell(MISSING)
 
 
+def _cost_range(df, chosen, solver, name):
+    """Smallest and largest mean cost over tasks, sorted by its mean."""
+    rows = (scores.scores(scores.rows_of(df, task))[solver] for task in chosen)
+    means = [row[name].mean for row in rows if name in row]
+    if not means:
+        return Cell(MISSING)
+    shown = dict.fromkeys(scores.format_number(limit) for limit in (min(means), max(means)))
+    return Cell(" to ".join(shown), sum(means) / len(means))
+
+
 def _numbered(rows, summary, name):
     """(number, solver) from best to worst by one score: first oracles, numbered 0; last those that diverged."""
     informed, order = scores.oracles(rows), scores.ranking(summary, name)
@@ -170,12 +180,15 @@ def overall(df, compared):
         return note_table(compared, "the solvers have no image in common")
     ranked_by = ", ".join(dict.fromkeys(heading(scores.headline(scores.rows_of(df, task))) for task in chosen))
     body = []
-    for number, standing in enumerate(found, 1):
+    places = [standing.mean_rank for standing in found]
+    for standing in found:
+        number = 1 + places.index(standing.mean_rank)  # equal means share it
         interval = "" if np.isnan(standing.low) else f" [{standing.low:.2f}, {standing.high:.2f}]"
         mean_rank = Cell(f"{standing.mean_rank:.2f}{interval}", standing.mean_rank, number == 1)
         ahead = Cell(MISSING) if np.isnan(standing.ahead) else Cell(f"{standing.ahead:.3f}", standing.ahead)
         won = Cell(str(standing.n_won), standing.n_won)
-        body.append([Cell(str(number), number), Cell(standing.solver), mean_rank, ahead, won])
+        costs = (_cost_range(df, chosen, standing.solver, name) for name in scores.COSTS[:2])
+        body.append([Cell(str(number), number), Cell(standing.solver), mean_rank, ahead, won, *costs])
     images = ", ".join(f"{task}: {n}" for task, n in n_images.items())
     notes.insert(
         0, f"{len(solvers)} solvers on {len(chosen)} tasks, ranked by {ranked_by}; images of each task: {images}"
@@ -190,8 +203,9 @@ def overall(df, compared):
         "ahead of the next": "share of the resamples in which the mean rank is below that of the next row, ties count "
         "half: below 0.975 the order of the two may be chance",
         "tasks won": "tasks on which its mean is the best",
+        **define(scores.COSTS[:2]),
     }
-    columns = ["#", "solver", "mean rank ↓", "ahead of the next", "tasks won"]
+    columns = ["#", "solver", "mean rank ↓", "ahead of the next", "tasks won", *_labels(scores.COSTS[:2])]
     return Table(compared, notes, definitions, columns, body, scores.origin_note(df))
 
 

@@ -744,6 +744,21 @@ def test_one_image_gives_no_interval_and_no_certainty():
     assert "[" in text_rows(tables.overall(pd.DataFrame(several), "1 task, 2 solvers"))[0][2]
 
 
+def test_ranks_stand_beside_their_cost_and_equal_ones_share_a_number():
+    rows = []
+    for task, nfe in ((OTHER_TASK, 10), (OTHER_TASK.replace("_t", "_u"), 30)):
+        for row in ranked_rows(task, {"a": [0.1, 0.2], "b": [0.2, 0.1]}):
+            rows.append(row | {"objective_nfe": nfe if row["solver_name"] == "a" else 20.0, "objective_vjp": 0.0})
+    df = pd.DataFrame(rows)
+    (label,) = scores.comparisons(df)
+    table = tables.overall(df, label)
+    assert table.columns[-2:] == ["NFE", "VJP"] and "NFE" in table.definitions
+    assert {row[1]: (row[0], *row[-2:]) for row in text_rows(table)} == {
+        "a": ("1", "10 to 30", "0"),
+        "b": ("1", "20", "0"),
+    }
+
+
 def test_ranks_use_the_images_that_all_solvers_have():
     df = pd.DataFrame(ranked_rows(OTHER_TASK, {"a": [0.1, 0.1, 0.9], "b": [0.2, 0.2]}))
     (chosen, solvers), *_ = scores.comparisons(df).values()
