@@ -1,12 +1,12 @@
 """MGDM with one of its draws replaced: no gradient through the denoiser, moves without noise, an index that y drives.
 
-    python -m scripts.measure.mgdm_forms linearised --steps 50 --gibbs 1
+    python -m scripts.measure.mgdm_forms linearised --steps 50 --gibbs 1 --on closed half sr4 phase_retrieval
 
-Prints a row of docs/mgdm.md: mean error, variance ratio and misfit on ``gaussian`` and on
-``gaussian[correlation=0.9,dim=8]`` (8 problems, 250 draws), ``gaussian_latent`` where the form applies, and the sliced
-Wasserstein distance on four problems of ``gaussian_mixture[dim=8,dim_y=2]``. ``--faces 8`` adds LPIPS on the half mask,
-block averages and phase retrieval, and ``--out FILE`` keeps the rows of these. The forms are here and not in
-``solvers/`` because none is better at equal cost without being worse elsewhere.
+Prints rows of docs/mgdm.md. *closed*: mean error, variance ratio and misfit on ``gaussian``, on
+``gaussian[correlation=0.9,dim=8]`` and on ``gaussian_latent`` (8 problems, 250 draws), and the sliced Wasserstein
+distance on four problems of ``gaussian_mixture[dim=8,dim_y=2]``. The other names: LPIPS, PSNR and misfit on ``--faces``
+faces, whose rows ``--out FILE`` keeps. What a form does not take is named. The forms are here and not in ``solvers/``
+because none is better at equal cost without being worse elsewhere.
 
 The slope of D_s at any point is taken for that of N(0, v I), v the prior's variance of a value:
 c = sqrt(abar_s) r^2 / (1 - abar_s) with r^2 = v (1 - abar_s) / (abar_s v + 1 - abar_s), the variance of x_0 given x_s.
@@ -168,6 +168,13 @@ FORMS = {
 FORMS |= {"quiet-refresh": QuietRefresh, "quiet-noising": QuietNoising, "quiet": Quiet}
 
 
+FACES = {
+    "half": (Inpainting, {"mask": "half"}),
+    "sr4": (SuperResolution, {"factor": 4}),
+    "phase_retrieval": (PhaseRetrieval, {}),
+}
+
+
 def rows_of(form, dataset, n_samples, n_steps, n_gibbs):
     """The objective's rows for a form on a dataset, M = 5; None where the form does not apply."""
     objective = objective_of(dataset, n_samples=n_samples)
@@ -182,38 +189,45 @@ def rows_of(form, dataset, n_samples, n_steps, n_gibbs):
     return score(solver, objective)
 
 
+def print_closed_forms(form, *settings):
+    """Mean error and variance ratio on Gaussians, distance on the mixture."""
+    correlated = Gaussian.get_instance(correlation=0.9, dim=8)
+    for dataset in (Gaussian.get_instance(), correlated, GaussianLatent.get_instance()):
+        if (rows := rows_of(form, dataset, 250, *settings)) is not None:
+            scores = rows[["mean_error", "variance_ratio", "data_misfit", "nfe", "vjp"]].mean()
+            print(dataset, *(f"{name} {value:.3f}" for name, value in scores.items()), flush=True)
+    problems = [GaussianMixture.get_instance(dim=8, dim_y=2, seed=seed) for seed in range(4)]
+    distances = [rows_of(form, dataset, 250, *settings).sliced_wasserstein[0] for dataset in problems]
+    print(
+        "gaussian_mixture", *(f"{distance:.2f}" for distance in distances), f"mean {sum(distances) / 4:.2f}", flush=True
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=FORMS)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--gibbs", type=int, default=1)
-    parser.add_argument("--faces", type=int, default=0)
+    parser.add_argument("--on", nargs="+", choices=["closed", *FACES], default=["closed"])
+    parser.add_argument("--faces", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=1, help="of each face")
     parser.add_argument("--out", type=Path, help="Parquet file for the rows of the faces")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = arguments.steps, arguments.gibbs
-    for dataset in (
-        Gaussian.get_instance(),
-        Gaussian.get_instance(correlation=0.9, dim=8),
-        GaussianLatent.get_instance(),
-    ):
-        if (rows := rows_of(arguments.form, dataset, 250, *settings)) is not None:
-            scores = rows[["mean_error", "variance_ratio", "data_misfit", "nfe", "vjp"]].mean()
-            print(dataset, *(f"{name} {value:.3f}" for name, value in scores.items()), flush=True)
-    problems = [GaussianMixture.get_instance(dim=8, dim_y=2, seed=seed) for seed in range(4)]
-    distances = [rows_of(arguments.form, dataset, 250, *settings).sliced_wasserstein[0] for dataset in problems]
-    print(
-        "gaussian_mixture", *(f"{distance:.2f}" for distance in distances), f"mean {sum(distances) / 4:.2f}", flush=True
-    )
-    faces = []
-    for task, options in ((Inpainting, {"mask": "half"}), (SuperResolution, {"factor": 4}), (PhaseRetrieval, {})):
-        if arguments.faces:
-            dataset = task.get_instance(n_images=arguments.faces, **options)
-            if (rows := rows_of(arguments.form, dataset, 1, *settings)) is not None:
-                print(dataset, rows[["lpips", "psnr", "data_misfit", "nfe", "vjp"]].mean().to_dict(), flush=True)
-                faces.append(rows.assign(form=arguments.form, steps=arguments.steps, task=task.name))
+    if "closed" in arguments.on:
+        print_closed_forms(arguments.form, *settings)
+    kept = []
+    for name in (name for name in FACES if name in arguments.on):
+        task, options = FACES[name]
+        rows = rows_of(
+            arguments.form, task.get_instance(n_images=arguments.faces, **options), arguments.draws, *settings
+        )
+        if rows is not None:
+            print(name, rows[["lpips", "psnr", "data_misfit", "nfe", "vjp"]].mean().to_dict(), flush=True)
+            kept.append(rows.assign(form=arguments.form, steps=arguments.steps, task=task.name))
     if arguments.out:
-        pd.concat(faces).select_dtypes(["number", "object"]).to_parquet(arguments.out)
+        pd.concat(kept).select_dtypes(["number", "object"]).to_parquet(arguments.out)
 
 
 if __name__ == "__main__":
