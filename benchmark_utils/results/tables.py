@@ -181,14 +181,16 @@ def overall(df, compared):
     ranked_by = ", ".join(dict.fromkeys(heading(scores.headline(scores.rows_of(df, task))) for task in chosen))
     body = []
     places = [standing.mean_rank for standing in found]
+    measured = {name for task in chosen for name in scores.metrics_of(scores.rows_of(df, task))}
+    costs = [name for name in scores.COSTS[:2] if name in measured]
     for standing in found:
         number = 1 + places.index(standing.mean_rank)  # equal means share it
         interval = "" if np.isnan(standing.low) else f" [{standing.low:.2f}, {standing.high:.2f}]"
         mean_rank = Cell(f"{standing.mean_rank:.2f}{interval}", standing.mean_rank, number == 1)
         ahead = Cell(MISSING) if np.isnan(standing.ahead) else Cell(f"{standing.ahead:.3f}", standing.ahead)
         won = Cell(str(standing.n_won), standing.n_won)
-        costs = (_cost_range(df, chosen, standing.solver, name) for name in scores.COSTS[:2])
-        body.append([Cell(str(number), number), Cell(standing.solver), mean_rank, ahead, won, *costs])
+        shown = (_cost_range(df, chosen, standing.solver, name) for name in costs)
+        body.append([Cell(str(number), number), Cell(standing.solver), mean_rank, ahead, won, *shown])
     images = ", ".join(f"{task}: {n}" for task, n in n_images.items())
     notes.insert(
         0, f"{len(solvers)} solvers on {len(chosen)} tasks, ranked by {ranked_by}; images of each task: {images}"
@@ -197,15 +199,16 @@ def overall(df, compared):
         notes.insert(1, f"no interval and no certainty, since one image shows no variation: {', '.join(single)}")
     definitions = {
         "mean rank": "rank 1 is the best mean score over the images that all these solvers have, equal means share "
-        "their ranks; averaged over the tasks; in brackets the 2.5 % and 97.5 % quantiles over "
-        f"{scores.N_RESAMPLES} paired bootstrap resamples of the images, the same images for every solver and for all "
+        "their ranks; averaged over the tasks, equal averages share a number; in brackets the 2.5 % and 97.5 % "
+        f"quantiles over {scores.N_RESAMPLES} paired bootstrap resamples of the images, the same images for every solver and for all "
         "tasks that share them. The interval holds the variation between images, not between seeds or tasks",
         "ahead of the next": "share of the resamples in which the mean rank is below that of the next row, ties count "
         "half: below 0.975 the order of the two may be chance",
         "tasks won": "tasks on which its mean is the best",
-        **define(scores.COSTS[:2]),
     }
-    columns = ["#", "solver", "mean rank ↓", "ahead of the next", "tasks won", *_labels(scores.COSTS[:2])]
+    for label, text in define(costs).items():
+        definitions[label] = f"{text}; the smallest and the largest mean over the tasks, sorted by their average"
+    columns = ["#", "solver", "mean rank ↓", "ahead of the next", "tasks won", *_labels(costs)]
     return Table(compared, notes, definitions, columns, body, scores.origin_note(df))
 
 

@@ -5,8 +5,9 @@
 Prints rows of docs/mgdm.md. *closed*: mean error, variance ratio and misfit on ``gaussian``, on
 ``gaussian[correlation=0.9,dim=8]`` and on ``gaussian_latent`` (8 problems, 250 draws), and the sliced Wasserstein
 distance on four problems of ``gaussian_mixture[dim=8,dim_y=2]``. The other names: LPIPS, PSNR and misfit on ``--faces``
-faces, whose rows ``--out FILE`` keeps. What a form does not take is named. The forms are here and not in ``solvers/``
-because none is better at equal cost without being worse elsewhere.
+faces, whose rows ``--out FILE`` keeps; ``--against FILE`` prints paired differences to such rows. A task that a form
+skips is printed with the reason. The forms are here and not in ``solvers/`` because none was shown to be better at
+equal cost without being worse elsewhere.
 
 The slope of D_s at any point is taken for that of N(0, v I), v the prior's variance of a value:
 c = sqrt(abar_s) r^2 / (1 - abar_s) with r^2 = v (1 - abar_s) / (abar_s v + 1 - abar_s), the variance of x_0 given x_s.
@@ -28,6 +29,7 @@ from datasets.ffhq_super_resolution import Dataset as SuperResolution
 from datasets.gaussian import Dataset as Gaussian
 from datasets.gaussian_latent import Dataset as GaussianLatent
 from datasets.gaussian_mixture import Dataset as GaussianMixture
+from scripts.measure.common import interval
 from solvers.mgdm import Solver as MGDM
 
 VARIANCES = {"gaussian": 1.0, "mixture": 129.0, "ffhq": 0.25, "ffhq_latent": 1.0}  # v of a family of priors
@@ -121,10 +123,11 @@ class Quiet(QuietRefresh, QuietNoising):
 
 
 class Driven(MGDM):
-    """For each row its own s, one of four candidates, by the likelihood of a bridge draw at each.
+    """For each row its own s, one of four candidates, by the likelihood of one bridge draw at each.
 
-    Candidates follow the index law, the next level alone in the last part of the steps. Given x_0 and x_t, s has
-    probabilities near those of algorithm 4 with x_s integrated out: its target is the mixture of likelihoods.
+    Candidates follow the index law; in the last part of the steps there is one, the next level. This is not algorithm
+    4, which weighs each s with x_s integrated out: a draw from a wide bridge misses y, so that where y has many values
+    the lowest candidate wins.
     """
 
     name, n_candidates = "mgdm_driven", 4
@@ -134,9 +137,9 @@ class Driven(MGDM):
 
     def gibbs_round(self, problem, prior, rng, x_0, x_t, x_t_next, s, t, t_next, *effort):
         chosen, seeds = self.choose(problem, prior, rng, x_0, x_t, s, t), rng.shared.integers(2**62, size=len(s))
-        x_0, x_t, members = x_0.clone(), x_t.clone(), (chosen == torch.arange(len(s), device=chosen.device)[:, None])
-        for level, seed, member in zip(s, seeds.tolist(), members, strict=True):
-            if rows := member.nonzero().flatten().tolist():
+        x_0, x_t = x_0.clone(), x_t.clone()
+        for k, (level, seed) in enumerate(zip(s, seeds.tolist(), strict=True)):
+            if rows := (chosen == k).nonzero().flatten().tolist():
                 images, draws = ([numbers[i] for i in rows] for numbers in (rng.images, rng.draws))
                 own = RNG(seed, "sampler", problem.task, images, draws, rng.device, rng.dtype, block=64)
                 states = x_0[rows], x_t[rows], x_t_next[rows]
@@ -168,6 +171,7 @@ FORMS = {
 FORMS |= {"quiet-refresh": QuietRefresh, "quiet-noising": QuietNoising, "quiet": Quiet}
 
 
+SCORES = ["lpips", "psnr", "data_misfit", "nfe", "vjp"]
 FACES = {
     "half": (Inpainting, {"mask": "half"}),
     "sr4": (SuperResolution, {"factor": 4}),
@@ -212,22 +216,25 @@ def main():
     parser.add_argument("--faces", type=int, default=8)
     parser.add_argument("--draws", type=int, default=1, help="of each face")
     parser.add_argument("--out", type=Path, help="Parquet file for the rows of the faces")
+    parser.add_argument("--against", type=Path, help="such a file of another form, to be compared with")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = arguments.steps, arguments.gibbs
     if "closed" in arguments.on:
         print_closed_forms(arguments.form, *settings)
-    kept = []
+    kept, base = [], pd.read_parquet(arguments.against) if arguments.against else None
     for name in (name for name in FACES if name in arguments.on):
         task, options = FACES[name]
-        rows = rows_of(
-            arguments.form, task.get_instance(n_images=arguments.faces, **options), arguments.draws, *settings
-        )
-        if rows is not None:
-            print(name, rows[["lpips", "psnr", "data_misfit", "nfe", "vjp"]].mean().to_dict(), flush=True)
-            kept.append(rows.assign(form=arguments.form, steps=arguments.steps, task=task.name))
-    if arguments.out:
-        pd.concat(kept).select_dtypes(["number", "object"]).to_parquet(arguments.out)
+        dataset = task.get_instance(n_images=arguments.faces, **options)
+        if (rows := rows_of(arguments.form, dataset, arguments.draws, *settings)) is not None:
+            rows = rows.set_index("image")[SCORES].assign(task=name)
+            print(name, rows[SCORES].mean().round(4).to_dict(), flush=True)
+            if base is not None:
+                other = base[base.task == name]
+                print("difference", *(f"{score} {interval(rows[score] - other[score])}" for score in SCORES[:3]))
+            kept.append(rows)
+    if arguments.out and kept:
+        pd.concat(kept).to_parquet(arguments.out)
 
 
 if __name__ == "__main__":
