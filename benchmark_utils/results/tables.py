@@ -201,7 +201,8 @@ def overall(df, compared):
         "mean rank": "rank 1 is the best mean score over the images that all these solvers have, equal means share "
         "their ranks; averaged over the tasks, equal averages share a number; in brackets the 2.5 % and 97.5 % "
         f"quantiles over {scores.N_RESAMPLES} paired bootstrap resamples of the images, the same images for every "
-        "solver and for all tasks that share them. The interval holds the variation between images, not between seeds or tasks",
+        "solver and for all tasks that share them. The interval holds the variation between images, not between seeds "
+        "or tasks",
         "ahead of the next": "share of the resamples in which the mean rank is below that of the next row, ties count "
         "half: below 0.975 the order of the two may be chance",
         "tasks won": "tasks on which its mean is the best",
