@@ -30,6 +30,7 @@ from datasets.gaussian import Dataset as Gaussian
 from datasets.gaussian_latent import Dataset as GaussianLatent
 from datasets.gaussian_mixture import Dataset as GaussianMixture
 from scripts.measure.common import interval
+from solvers.mgdm import PAPER
 from solvers.mgdm import Solver as MGDM
 
 VARIANCES = {"gaussian": 1.0, "mixture": 129.0, "ffhq": 0.25, "ffhq_latent": 1.0}  # v of a family of priors
@@ -106,14 +107,10 @@ class QuietRefresh(MGDM):
 
 
 class QuietNoising(MGDM):
-    """x_t from x_0 and the noise that x_s has, as DDIM would, instead of fresh noise."""
+    """``noising="ddim"``: x_t from x_0 and the noise that x_s has, instead of fresh noise."""
 
     name = "mgdm_quiet_noising"
-
-    def sample_x_t(self, prior, rng, x_0, x_s, x_t_next, s, t, t_next):
-        abar, abar_t = prior.schedule.abar(s), prior.schedule.abar(t)
-        eps = (x_s - abar**0.5 * x_0) / (1 - abar) ** 0.5
-        return abar_t**0.5 * x_0 + (1 - abar_t) ** 0.5 * eps
+    PRESETS = MGDM.PRESETS | {("*", "*"): PAPER | {"noising": "ddim"}}
 
 
 class Quiet(QuietRefresh, QuietNoising):

@@ -77,13 +77,15 @@ def moments(conditional, a, y, n_gibbs, eta=1.0, quiet=False):
     return mean[0], covariance[0, 0]
 
 
-class ExactQuiet(mgdm_forms.QuietNoising):
-    """The noising without noise, and the exact draw of x_s in place of Adam's."""
-
-    eta = 0.0
+class ExactQuietNoising(mgdm_forms.QuietNoising):
+    """The exact draw of x_s in place of Adam's."""
 
     def sample_x_s(self, problem, prior, rng, x_0, x_t, s, t, n_steps, learning_rate):
         return mgdm_forms.Linearised.get_instance().sample_x_s(problem, prior, rng, x_0, x_t, s, t)
+
+
+class ExactQuiet(ExactQuietNoising):
+    eta = 0.0
 
 
 @pytest.mark.parametrize("n_gibbs", [1, 4])
@@ -93,6 +95,7 @@ class ExactQuiet(mgdm_forms.QuietNoising):
         (mgdm_forms.Linearised, exact_draw(0), {}),
         (mgdm_forms.Widened, exact_draw(1), {}),
         (mgdm_forms.Proximal, proximal_draw, {}),
+        (ExactQuietNoising, exact_draw(0), {"quiet": True}),
         (ExactQuiet, exact_draw(0), {"eta": 0.0, "quiet": True}),
     ],
 )
@@ -100,7 +103,7 @@ def test_a_form_has_its_law(form, conditional, options, n_gibbs):
     n = 4000
     x = draw(form, *fingerprint_problem(), n, n_steps=K, n_denoise=M, n_gibbs=n_gibbs)[0]
     expected = np.array([moments(conditional, a, y, n_gibbs, **options) for a, y in zip(GAINS, Y, strict=True)])
-    print(form.name, n_gibbs, expected.T.round(3).tolist(), x.mean(0), x.var(0))  # the table of docs/mgdm.md
+    print(form.__name__, n_gibbs, expected.T.round(3).tolist(), x.mean(0), x.var(0))  # the table of docs/mgdm.md
     assert (np.abs(x.mean(0).numpy() - expected[:, 0]) < 4 * (expected[:, 1] / n) ** 0.5).all()
     assert x.var(0).numpy() == pytest.approx(expected[:, 1], rel=4 * (2 / n) ** 0.5)
 
