@@ -123,8 +123,7 @@ class Driven(MGDM):
     """For each row its own s, one of four candidates, by the likelihood of one bridge draw at each.
 
     Candidates follow the index law; in the last part of the steps there is one, the next level. This is not algorithm
-    4, which weighs each s with x_s integrated out: a draw from a wide bridge misses y, so that where y has many values
-    the lowest candidate wins.
+    4, which weighs each s with x_s integrated out: one draw of a wide bridge misses y where many would not.
     """
 
     name, n_candidates = "mgdm_driven", 4
