@@ -24,7 +24,7 @@ class MGDMLoop(PosteriorSampler):
     of ``LOOP`` a value in its ``PRESETS``.
     """
 
-    choices = {"index_law": ("uniform", "near_zero"), "noising": ("forward", "bridge", "ddim")}
+    choices = {"index_law": ("uniform", "near_zero"), "noising": ("forward", "bridge")}
     ranges = {"n_steps": (4, math.inf), "late": (0, 1), "tau": (0, 1)}
     n_gibbs: int
     n_denoise: int
@@ -114,11 +114,7 @@ class MGDMLoop(PosteriorSampler):
         t: int,
         t_next: int,
     ) -> Tensor:
-        """The noising, (n, *event): from x_s alone, between x_s and the state at t_next, or with the noise of x_s."""
+        """The noising, (n, *event): from x_s alone, or between x_s and the state of the step before, at t_next > t."""
         if self.noising == "forward":
             return prior.schedule.sample_forward(x_s, s, t, rng)
-        if self.noising == "ddim":
-            abar, abar_t = prior.schedule.abar(s), prior.schedule.abar(t)
-            eps = (x_s - abar**0.5 * x_0) / (1 - abar) ** 0.5
-            return abar_t**0.5 * x_0 + (1 - abar_t) ** 0.5 * eps
         return prior.schedule.sample_bridge(x_s, x_t_next, s, t, t_next, rng)

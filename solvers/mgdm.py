@@ -24,7 +24,6 @@ class Solver(MGDMLoop):
     eq. 22. The released code differs: ``noising="bridge"`` draws x_t from x_s and the previous state,
     ``variational="log_std"`` fits log-standard deviations, s is below the next level, and ``early=0.12``,
     ``late=[[0.28, 0.28]]``; for audio ``late=[[0.4, 0.25]]``, 1,020 gradients where the paper, the default, has 714.
-    ``noising="ddim"``, of neither, gives x_t the noise of x_s: nearer to the posterior in one round, too far in more.
     ``preset="fast"`` takes 0.28 of the network's work at the LPIPS of the full setting on 64-px faces and its error of
     the posterior mean on Gaussians: ``docs/speed.md``.
     """

@@ -208,7 +208,9 @@ def overall(df, compared):
         "tasks won": "tasks on which its mean is the best",
     }
     for label, text in define(costs).items():
-        definitions[label] = f"{text}; the smallest and the largest mean over the tasks, sorted by their average"
+        definitions[label] = (
+            f"{text}; here the smallest and the largest of its means over the tasks, sorted by the average over all"
+        )
     columns = ["#", "solver", "mean rank ↓", "ahead of the next", "tasks won", *_labels(costs)]
     return Table(compared, notes, definitions, columns, body, scores.origin_note(df))
 

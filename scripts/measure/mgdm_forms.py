@@ -30,7 +30,6 @@ from datasets.gaussian import Dataset as Gaussian
 from datasets.gaussian_latent import Dataset as GaussianLatent
 from datasets.gaussian_mixture import Dataset as GaussianMixture
 from scripts.measure.common import interval
-from solvers.mgdm import PAPER
 from solvers.mgdm import Solver as MGDM
 
 VARIANCES = {"gaussian": 1.0, "mixture": 129.0, "ffhq": 0.25, "ffhq_latent": 1.0}  # v of a family of priors
@@ -107,10 +106,14 @@ class QuietRefresh(MGDM):
 
 
 class QuietNoising(MGDM):
-    """``noising="ddim"``: x_t from x_0 and the noise that x_s has, instead of fresh noise."""
+    """x_t from x_0 and the noise that x_s has, as DDIM would, instead of fresh noise."""
 
     name = "mgdm_quiet_noising"
-    PRESETS = MGDM.PRESETS | {("*", "*"): PAPER | {"noising": "ddim"}}
+
+    def sample_x_t(self, prior, rng, x_0, x_s, x_t_next, s, t, t_next):
+        abar, abar_t = prior.schedule.abar(s), prior.schedule.abar(t)
+        eps = (x_s - abar**0.5 * x_0) / (1 - abar) ** 0.5
+        return abar_t**0.5 * x_0 + (1 - abar_t) ** 0.5 * eps
 
 
 class Quiet(QuietRefresh, QuietNoising):
@@ -222,13 +225,16 @@ def main():
     for name in (name for name in FACES if name in arguments.on):
         task, options = FACES[name]
         dataset = task.get_instance(n_images=arguments.faces, **options)
-        if (rows := rows_of(arguments.form, dataset, arguments.draws, *settings)) is not None:
-            rows = rows.set_index("image")[SCORES].assign(task=name)
-            print(name, rows[SCORES].mean().round(4).to_dict(), flush=True)
-            if base is not None:
-                other = base[base.task == name]
-                print("difference", *(f"{score} {interval(rows[score] - other[score])}" for score in SCORES[:3]))
-            kept.append(rows)
+        if (rows := rows_of(arguments.form, dataset, arguments.draws, *settings)) is None:
+            continue
+        rows = rows.set_index("image")[SCORES].assign(task=name, draws=arguments.draws)
+        print(name, rows[SCORES].mean().round(4).to_dict(), flush=True)
+        kept.append(rows)
+        if base is not None:
+            other = base[base.task == name]
+            if not other.index.equals(rows.index) or (other.draws != arguments.draws).any():
+                parser.error(f"{arguments.against} has other faces or draws of {name}")
+            print("difference", *(f"{column} {interval(rows[column] - other[column])}" for column in SCORES[:3]))
     if arguments.out and kept:
         pd.concat(kept).to_parquet(arguments.out)
 
