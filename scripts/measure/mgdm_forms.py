@@ -166,10 +166,10 @@ FORMS = {
     "linearised": Linearised,
     "widened": Widened,
     "proximal": Proximal,
+    "quiet-refresh": QuietRefresh,
+    "quiet-noising": QuietNoising,
+    "quiet": Quiet,
 }
-FORMS |= {"quiet-refresh": QuietRefresh, "quiet-noising": QuietNoising, "quiet": Quiet}
-
-
 SCORES = ["lpips", "psnr", "data_misfit", "nfe", "vjp"]
 FACES = {
     "half": (Inpainting, {"mask": "half"}),
