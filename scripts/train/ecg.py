@@ -16,7 +16,7 @@ import torch
 
 from benchmark_utils.priors import Prior
 from benchmark_utils.priors.ecg import ECGUNet
-from scripts.train.loop import add_arguments, denoising_error, draw_sigmas, train
+from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, train
 
 EVALUATED_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 LEADS = [0, 1, 2, 6, 7, 8, 9, 10, 11]
@@ -40,12 +40,12 @@ def main():
     network = ECGUNet()
     print(f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} M parameters", flush=True)
 
-    def draw(generator):
+    def loss_of_batch(denoiser, generator):
         options = {"generator": generator, "device": args.device}
         record = torch.randint(len(records), (args.batch_size,), **options)
         position = torch.randint(windows.shape[2], (args.batch_size,), **options)
         sigma = draw_sigmas(args.batch_size, -0.6, 1.4, (ECGUNet.SIGMA_MIN, ECGUNet.SIGMA_MAX), generator)
-        return windows[record, :, position], sigma
+        return denoising_loss(denoiser, windows[record, :, position], sigma, ECGUNet.SIGMA_DATA, generator)
 
     def evaluate(denoiser):
         for name, x in measured.items():
@@ -56,7 +56,7 @@ def main():
     print("the stationary Gaussian", flush=True)
     evaluate(lambda x, sigma: stationary.denoise_sigma(x.double(), sigma))
     # compiled by torch 2.14 for a CPU it is no faster, and its loss became NaN within 560 steps
-    train(network, draw, evaluate, "ecg", args, compile=False)
+    train(network, loss_of_batch, evaluate, "ecg", args, compile=False)
 
 
 if __name__ == "__main__":

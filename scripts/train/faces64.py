@@ -28,7 +28,7 @@ from torchvision.utils import save_image
 from benchmark_utils.files.images import THUMBNAILS
 from benchmark_utils.priors.faces64 import EDMUNet
 from benchmark_utils.schedule import karras_levels
-from scripts.train.loop import add_arguments, denoising_error, draw_sigmas, train
+from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, train
 
 EVALUATED_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SHARPENING, CHROMA = (0.1, 1.8), (0.8, 1.6)  # the ranges of the augmentation strengths
@@ -136,11 +136,11 @@ def main():
     images, heldout = load_images(args.train).to(args.device), load_images(args.heldout)
     faces = read_pixels(sorted(THUMBNAILS.glob("*.png")))
 
-    def draw(generator):
+    def loss_of_batch(denoiser, generator):
         index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
         # before the augmentation, which takes the numbers that follow in the stream
         sigma = draw_sigmas(args.batch_size, *args.log_sigma, (EDMUNet.SIGMA_MIN, EDMUNet.SIGMA_MAX), generator)
-        return augment(images[index], generator), sigma
+        return denoising_loss(denoiser, augment(images[index], generator), sigma, EDMUNet.SIGMA_DATA, generator)
 
     def evaluate(denoiser):
         for name, held, n_seeds in ("held-out", heldout, 1), ("faces", faces, 8):
@@ -150,7 +150,7 @@ def main():
         samples = unconditional_samples(denoiser, 32, args.device)
         save_image(samples.clamp(-1, 1) / 2 + 0.5, args.out / "samples.png", nrow=8)
 
-    train(network, draw, evaluate, "faces64", args)
+    train(network, loss_of_batch, evaluate, "faces64", args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Train the embedded prior ``faces64_latent`` and write ``assets/faces64/faces64_latent.safetensors``.
+"""Train the embedded prior ``faces64_latent``, one network at a time, and write ``<out>/faces64_latent.safetensors``.
 
-    python -m scripts.train.faces64_latent --train faces64_train.parquet --heldout faces64_heldout.parquet
+    python -m scripts.train.faces64_latent autoencoder --train train.parquet --heldout heldout.parquet --out outputs/1
+    python -m scripts.train.faces64_latent unet --train train.parquet --heldout heldout.parquet \\
+        --start outputs/1/faces64_latent.safetensors --out outputs/2
 
 Both parquet files have the columns ``name`` and ``webp`` (64-px WebP bytes). As in latent diffusion (Rombach et al.
 2022, https://arxiv.org/abs/2112.10752) there are two stages, without the discriminator:
@@ -9,22 +11,18 @@ autoencoder
     mean absolute error + 0.1 LPIPS (AlexNet) + 0.002 times the Kullback-Leibler divergence per latent value. Half of
     the images get other colours: a posterior sampler needs what it is shown, clothes and backgrounds of any colour, to
     be in the range of the decoder;
-U-Net
-    the latents of all images and their mirror images, scaled to unit standard deviation, under the schedule of
-    that paper. The network predicts the velocity ``sqrt(abar) eps - sqrt(1 - abar) z_0``, which for data of unit
-    variance is the preconditioning of Karras et al. 2022 (https://arxiv.org/abs/2206.00364, table 1). ln sigma is
-    N(-0.2, 1.4^2) for 80 % of the latents; the label is uniform for the rest, so that the start of sampling is
-    seen too.
+unet
+    latents of the augmented faces of ``faces64``, in units of the standard deviation of the latents of all faces, under
+    the schedule of that paper. The network predicts the velocity ``sqrt(abar) eps - sqrt(1 - abar) z_0``, which for
+    data of unit variance is the preconditioning of Karras et al. 2022 (https://arxiv.org/abs/2206.00364, table 1).
+    ln sigma ~ N(-0.2, 1.4^2) for 95 % of the latents and log-uniform over the schedule for the rest.
 
-The run is resumable: each stage continues from its checkpoint in ``<out>`` if that exists. The learning rate falls
-as a cosine over the stage's minutes of training (of CPU time on a CPU), and the exponential moving average of the
-weights is what gets evaluated and exported, in half precision.
+The weights start from those in ``--start``, if given; the stage's own may be among them. ``scripts/train/loop.py`` says
+how the run is timed, resumed and cooled down. Each image of a batch is encoded anew.
 """
 
 import argparse
-import copy
-import math
-import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -32,135 +30,76 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torchvision.utils import save_image
 
-from benchmark_utils.files.paths import write_atomically
+from benchmark_utils.files.images import THUMBNAILS
+from benchmark_utils.files.weights import load_networks
 from benchmark_utils.metrics import lpips_network, psnr_score
 from benchmark_utils.priors.latent import PATCH, latent_schedule, tiny_autoencoder, tiny_prior, tiny_unet
-from scripts.train.faces64 import EVALUATED_SIGMAS, load_images, to_range
+from scripts.train.faces64 import EVALUATED_SIGMAS, augment, draw_uniform, load_images, read_pixels, to_range
+from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, train
 
 LPIPS_WEIGHT, KL_WEIGHT = 0.1, 0.002
 
 
-class Stage:
-    """One network with its optimiser, average and clock: what is common to both stages."""
+class Denoiser(torch.nn.Module):
+    """E[z | z + sigma eps] of latents of unit variance by a U-Net that predicts the velocity, at the nearest level."""
 
-    def __init__(self, name, network, minutes, learning_rate, args):
-        self.name, self.network, self.args = name, network.to(args.device), args
-        self.seconds_in_all, self.learning_rate = 60 * minutes, learning_rate
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=learning_rate, betas=(0.9, 0.99))
-        self.images_seen, self.seconds = 0, 0.0
-        self.path = args.out / f"{name}.pt"
-        if self.path.exists():
-            saved = torch.load(self.path, map_location=args.device, weights_only=True)
-            for part in ("network", "average", "optimiser"):
-                getattr(self, part).load_state_dict(saved[part])
-            self.images_seen, self.seconds = saved["images_seen"], saved["seconds"]
-            print(f"{name}: resuming after {self.images_seen} images, {self.seconds / 60:.1f} minutes", flush=True)
-        self.generator = torch.Generator().manual_seed(self.images_seen + 1)
+    SIGMA_DATA = 1.0
 
-    def save(self):
-        parts = {part: getattr(self, part).state_dict() for part in ("network", "average", "optimiser")}
-        state = parts | {"images_seen": self.images_seen, "seconds": self.seconds}
-        write_atomically(self.path, lambda partial: torch.save(state, partial))
+    def __init__(self, unet):
+        super().__init__()
+        self.unet, schedule = unet, latent_schedule()
+        self.register_buffer("sigmas", schedule.sigma(torch.arange(1, schedule.T + 1)).float(), persistent=False)
 
-    def train(self, loss_of_batch, report):
-        """Minimise ``loss_of_batch(generator) -> (loss, images in the batch)`` until the time is over."""
-        clock = time.perf_counter if self.args.device.startswith("cuda") else time.process_time
-        start, last_report, seconds_before = clock(), self.seconds, self.seconds
-        while self.seconds < self.seconds_in_all:
-            warm_up = max(1e-3, min(1.0, self.images_seen / 3000))
-            cosine = 0.5 * (1 + math.cos(math.pi * self.seconds / self.seconds_in_all))
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.learning_rate * warm_up * cosine
-            loss, n = loss_of_batch(self.generator)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimiser.step()
-            self.images_seen += n
-            # half-life: 5 % of the images seen so far, at most 10,000
-            decay = 0.5 ** (n / max(1.0, min(10_000, 0.05 * self.images_seen)))
-            with torch.no_grad():
-                for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                    mean.lerp_(value, 1 - decay)
-            self.seconds = seconds_before + clock() - start
-            if self.seconds - last_report > 60 * self.args.report_every:
-                self.save()
-                report(self)
-                last_report = self.seconds
-        self.save()
-        report(self)
-
-
-def mirror(x, generator):
-    """Each image of a batch, or its mirror image."""
-    flipped = torch.rand(len(x), generator=generator) < 0.5
-    return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-1), x)
+    def forward(self, x, sigma):
+        label = torch.searchsorted((self.sigmas[1:] * self.sigmas[:-1]).sqrt(), sigma)
+        sigma = sigma.view(-1, 1, 1, 1)
+        scale = (1 + sigma**2).rsqrt()
+        velocity = self.unet(scale * x, label).sample
+        return scale * (scale * x - sigma * velocity)
 
 
 def recolour(x, generator):
-    """Float images in [-1, 1], half of them with its channels permuted and a random contrast and saturation."""
+    """Images in [-1, 1], mirrored or not, half of them with permuted channels and a random contrast and saturation."""
+    x = torch.where(draw_uniform(len(x), 0, 1, generator) < 0.5, x.flip(-1), x)
     n = len(x) // 2
-    order = torch.rand(n, 3, generator=generator).argsort(1)
+    order = torch.rand(n, 3, generator=generator, device=x.device).argsort(1)
     changed = x[:n].gather(1, order.view(n, 3, 1, 1).expand(x[:n].shape))
-    contrast, saturation = (
-        low + wide * torch.rand(n, 1, 1, 1, generator=generator) for low, wide in ((0.5, 1), (0, 3))
-    )
+    contrast, saturation = draw_uniform(n, 0.5, 1.5, generator), draw_uniform(n, 0, 3, generator)
     grey = changed.mean(1, keepdim=True)
     return torch.cat([(contrast * (grey + saturation * (changed - grey))).clamp(-1, 1), x[n:]])
 
 
-def train_autoencoder(train, heldout, args):
-    stage = Stage("autoencoder", tiny_autoencoder(), args.autoencoder_minutes, 1e-3, args)
+def train_autoencoder(network, images, measured, args):
     lpips = lpips_network().to(args.device)
 
-    def loss_of_batch(generator):
-        index = torch.randint(len(train), (args.batch_size,), generator=generator)
-        x = recolour(to_range(mirror(train[index], generator), "cpu"), generator).to(args.device)
-        law = stage.network.encode(F.pixel_unshuffle(x, PATCH)).latent_dist
-        z = law.mean + law.std * torch.randn(law.mean.shape, generator=generator).to(args.device)
-        x_hat = F.pixel_shuffle(stage.network.decode(z).sample, PATCH)
+    def loss_of_batch(network, generator):
+        index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
+        x = recolour(to_range(images[index], args.device), generator)
+        law = network.encode(F.pixel_unshuffle(x, PATCH)).latent_dist
+        z = law.mean + law.std * torch.randn(law.mean.shape, generator=generator, device=args.device)
+        x_hat = F.pixel_shuffle(network.decode(z).sample, PATCH)
         divergence = (law.mean**2 + law.var - 1 - law.logvar).mean() / 2
-        return (x_hat - x).abs().mean() + LPIPS_WEIGHT * lpips(x_hat, x).mean() + KL_WEIGHT * divergence, len(x)
+        return (x_hat - x).abs().mean() + LPIPS_WEIGHT * lpips(x_hat, x).mean() + KL_WEIGHT * divergence
 
-    @torch.no_grad()
-    def report(stage):
-        psnr, distance = [], []
-        for batch in heldout.split(100):
-            x = to_range(batch, args.device)
-            z = stage.average.encode(F.pixel_unshuffle(x, PATCH)).latent_dist.mean
-            x_hat = F.pixel_shuffle(stage.average.decode(z).sample, PATCH).clamp(-1, 1)
-            psnr.append(psnr_score(x_hat, x))
-            distance.append(lpips(x_hat, x).flatten())
-        print(
-            f"autoencoder {stage.seconds / 60:6.1f} min  {stage.images_seen:7d} images  heldout "
-            f"PSNR {torch.cat(psnr).mean():.2f} dB  LPIPS {torch.cat(distance).mean():.4f}",
-            flush=True,
-        )
-        save_image(torch.cat([x[:8], x_hat[:8]]) / 2 + 0.5, args.out / "reconstructions.png", nrow=8)
+    def evaluate(average):
+        for name, images in measured.items():
+            psnr, distance = [], []
+            for x in images.split(100):
+                z = average.encode(F.pixel_unshuffle(x, PATCH)).latent_dist.mean
+                x_hat = F.pixel_shuffle(average.decode(z).sample, PATCH).float().clamp(-1, 1)
+                psnr.append(psnr_score(x_hat, x))
+                distance.append(lpips(x_hat, x).flatten())
+            print(f"{name} PSNR {torch.cat(psnr).mean():.2f} dB  LPIPS {torch.cat(distance).mean():.4f}", flush=True)
+            save_image(torch.cat([x[:8], x_hat[:8]]) / 2 + 0.5, args.out / f"{name}.png", nrow=8)
 
-    stage.train(loss_of_batch, report)
-    return stage.average
+    # its encoder and decoder are called, not its forward pass: nothing that torch.compile would see
+    return train(network, loss_of_batch, evaluate, "autoencoder", args, compile=False)
 
 
 @torch.no_grad()
-def latents_of(autoencoder, images, device):
-    """Means of the latents of uint8 images, (n, 8, 16, 16)."""
-    batches = (F.pixel_unshuffle(to_range(batch, device), PATCH) for batch in images.split(200))
-    return torch.cat([autoencoder.encode(batch).latent_dist.mean for batch in batches])
-
-
-@torch.no_grad()
-def heldout_errors(prior, latents):
-    """Mean squared denoising error per latent value, for each sigma."""
-    errors = {}
-    for sigma in EVALUATED_SIGMAS:
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        batches = zip(latents.split(100), (latents + sigma * noise).split(100), strict=True)
-        squared = [(prior.denoise_sigma(noisy, sigma) - z).square().flatten(1).mean(1) for z, noisy in batches]
-        errors[sigma] = torch.cat(squared).mean().item()
-    return errors
+def encode(autoencoder, x):
+    """Means of the latents of images in [-1, 1], (n, 8, 16, 16)."""
+    return torch.cat([autoencoder.encode(F.pixel_unshuffle(part, PATCH)).latent_dist.mean for part in x.split(200)])
 
 
 @torch.no_grad()
@@ -168,67 +107,72 @@ def unconditional_samples(prior, n, n_steps=50):
     """DDIM (eta = 0) from level T, decoded."""
     levels, generator = prior.schedule.grid(n_steps), torch.Generator().manual_seed(0)
     x = torch.randn(n, *prior.event_shape, generator=generator).to(prior.device)
-    for t, s in zip(levels, levels[1:], strict=False):
+    for t, s in pairwise(levels):
         c_0, c_t, _ = prior.schedule.bridge(0, s, t, eta=0.0)
         x = c_0 * prior.denoise(x, t) + c_t * x
     return prior.decode(x)
 
 
-def export(autoencoder, unet, scale, path):
-    tensors = {f"autoencoder.{name}": value for name, value in autoencoder.state_dict().items()}
-    tensors |= {f"unet.{name}": value for name, value in unet.state_dict().items()}
-    tensors = {name: value.half().contiguous().cpu() for name, value in tensors.items()}
-    save_file(tensors | {"scale": torch.tensor([scale], dtype=torch.float32)}, path)
+def train_unet(unet, autoencoder, images, measured, args):
+    """The average of the U-Net, and the factor that gives latents a standard deviation of 1."""
+    autoencoder = autoencoder.to(args.device).requires_grad_(False)
+    both = torch.cat([encode(autoencoder, to_range(part, args.device)) for part in (images, images.flip(-1))])
+    scale = 1 / both.std().item()
+    denoiser = Denoiser(unet)
+    levels = denoiser.sigmas[[0, -1]].tolist()
+
+    def loss_of_batch(denoiser, generator):
+        index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
+        z = scale * encode(autoencoder, augment(images[index], generator)).float()
+        sigma = draw_sigmas(args.batch_size, -0.2, 1.4, levels, generator)
+        return denoising_loss(denoiser, z, sigma, Denoiser.SIGMA_DATA, generator)
+
+    def evaluate(average):
+        print_errors(average, {name: scale * encode(autoencoder, x) for name, x in measured.items()})
+
+    return train(denoiser, loss_of_batch, evaluate, "unet", args).unet, scale
 
 
-def train_unet(autoencoder, train, heldout, args):
-    stage = Stage("unet", tiny_unet(), args.unet_minutes, 1e-3, args)
-    latents = torch.cat([latents_of(autoencoder, images, args.device) for images in (train, train.flip(-1))])
-    scale = 1 / latents.std().item()
-    latents *= scale
-    heldout_latents = scale * latents_of(autoencoder, heldout, args.device)
-    schedule = latent_schedule()
-    log_sigma = schedule.sigma(torch.arange(1, schedule.T + 1)).log()
-    path = args.out / "faces64_latent.safetensors"
-
-    def loss_of_batch(generator):
-        z = latents[torch.randint(len(latents), (args.batch_size,), generator=generator)]
-        drawn = -0.2 + 1.4 * torch.randn(len(z), generator=generator, dtype=torch.float64)
-        level = torch.searchsorted(log_sigma, drawn).clamp(max=schedule.T - 1) + 1
-        uniform = torch.randint(1, schedule.T + 1, (len(z),), generator=generator)
-        level = torch.where(torch.rand(len(z), generator=generator) < 0.2, uniform, level)
-        abar = schedule.abar(level).float().view(-1, 1, 1, 1).to(args.device)
-        eps = torch.randn(z.shape, generator=generator).to(args.device)
-        z_t = abar.sqrt() * z + (1 - abar).sqrt() * eps
-        velocity = stage.network(z_t, (level - 1).to(args.device)).sample
-        return (velocity - abar.sqrt() * eps + (1 - abar).sqrt() * z).square().mean(), len(z)
-
-    def report(stage):
-        export(autoencoder, stage.average, scale, path)
-        prior = tiny_prior(path, args.device)
-        table = "  ".join(f"{sigma:g}: {e:.4f}" for sigma, e in heldout_errors(prior, heldout_latents).items())
-        print(f"unet {stage.seconds / 60:6.1f} min  {stage.images_seen:8d} images  heldout mse  {table}", flush=True)
-        save_image(unconditional_samples(prior, 16).clamp(-1, 1) / 2 + 0.5, args.out / "samples.png", nrow=8)
-
-    stage.train(loss_of_batch, report)
+def print_errors(denoiser, measured):
+    """Mean squared denoising error per latent value, for each sigma."""
+    for name, latents in measured.items():
+        errors = (f"{sigma:g}: {denoising_error(denoiser, latents, sigma, 0):.5f}" for sigma in EVALUATED_SIGMAS)
+        print(f"{name:8s} mse  " + "  ".join(errors), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("stage", choices=["autoencoder", "unet"])
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--heldout", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("outputs/train_faces64_latent"))
-    parser.add_argument("--autoencoder-minutes", type=float, default=30)
-    parser.add_argument("--unet-minutes", type=float, default=40)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--report-every", type=float, default=5, help="minutes between reports and checkpoints")
+    parser.add_argument("--start", type=Path, help="weights to start from, a safetensors file as this script writes it")
+    out = "outputs/train_faces64_latent"
+    add_arguments(parser, out, minutes=60, cool_down=20, batch_size=32, evaluate_every=20)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+
     torch.manual_seed(0)
-    train, heldout = load_images(args.train), load_images(args.heldout)
-    autoencoder = train_autoencoder(train, heldout, args)
-    train_unet(autoencoder, train, heldout, args)
+    networks = {"unet.": tiny_unet(), "autoencoder.": tiny_autoencoder()}
+    scale = load_networks(args.start, networks)["scale"].item() if args.start else 1.0
+    unet, autoencoder = networks.values()
+    images, heldout = load_images(args.train).to(args.device), load_images(args.heldout)
+    faces = read_pixels(sorted(THUMBNAILS.glob("*.png")))
+    measured = {"held-out": to_range(heldout, args.device), "faces": to_range(faces, args.device)}
+    if args.stage == "autoencoder":
+        autoencoder = train_autoencoder(autoencoder, images, measured, args)
+    else:
+        unet, scale = train_unet(unet, autoencoder, images, measured, args)
+
+    tensors = {
+        start + name: value
+        for start, network in (("unet.", unet), ("autoencoder.", autoencoder))
+        for name, value in network.state_dict().items()
+    }
+    tensors = {name: value.half().contiguous().cpu() for name, value in tensors.items()}
+    path = args.out / "faces64_latent.safetensors"
+    save_file(tensors | {"scale": torch.tensor([scale], dtype=torch.float32)}, path)
+    prior = tiny_prior(path, args.device)
+    print_errors(prior.denoise_sigma, {name: prior.encode(x) for name, x in measured.items()})
+    save_image(unconditional_samples(prior, 16).clamp(-1, 1) / 2 + 0.5, args.out / "samples.png", nrow=8)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training loop of the denoisers of this folder: what it counts are the examples that it has drawn.
+"""The training loop of the networks of this folder: what it counts are the examples that it has drawn.
 
 The learning rate is constant after a warm-up and falls as a cosine to 0 over the last ``--cool-down`` of
 ``--minutes``. The clock is the wall clock of this process, summed over resumes.
@@ -92,11 +92,12 @@ def learning_rate_factor(seen, seconds, total, cool_down):
     return min(1.0, (seen + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def train(network, draw, evaluate, name, args, compile=True):
-    """Train a denoiser for ``args.minutes`` and write its average in half precision, ``<args.out>/<name>.safetensors``.
+def train(network, loss_of_batch, evaluate, name, args, compile=True):
+    """Train a network for ``args.minutes``; the average over its weights is returned.
 
-    ``draw(generator)`` are ``args.batch_size`` new examples and their noise levels; ``evaluate(averaged_network)``
-    prints what the average can do, inside :func:`fast_arithmetic`. ``network`` has an attribute ``SIGMA_DATA``. Raises
+    ``loss_of_batch(network, generator)`` is the mean loss of ``args.batch_size`` new examples, drawn by the generator,
+    which is on ``args.device``; ``evaluate(average)`` prints what the average can do. Both run inside
+    :func:`fast_arithmetic`. ``<args.out>/<name>.safetensors`` has the average in half precision. Raises
     FloatingPointError where the loss is no finite number.
     """
     start = time.perf_counter()
@@ -117,7 +118,7 @@ def train(network, draw, evaluate, name, args, compile=True):
         print(f"resuming after {seen} examples, {seconds_before / 60:.1f} minutes", flush=True)
 
     print(f"{args.device}, {torch.get_num_threads()} threads, bfloat16: {has_bfloat16(args.device)}", flush=True)
-    denoiser = torch.compile(network, dynamic=False) if compile else network
+    compiled_network = torch.compile(network, dynamic=False) if compile else network
     generator = torch.Generator(args.device).manual_seed(seen + 1)
 
     def clock():
@@ -140,9 +141,8 @@ def train(network, draw, evaluate, name, args, compile=True):
     while seconds < total:
         for group in optimiser.param_groups:
             group["lr"] = args.learning_rate * learning_rate_factor(seen, seconds, total, cool_down)
-        x, sigma = draw(generator)
         with fast_arithmetic(args.device):
-            loss = denoising_loss(denoiser, x, sigma, network.SIGMA_DATA, generator)
+            loss = loss_of_batch(compiled_network, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -171,3 +171,4 @@ def train(network, draw, evaluate, name, args, compile=True):
     report()
     cpu_seconds = sum(os.times()[:2])
     print(f"{clock() / 60:.1f} minutes, {cpu_seconds / 60:.1f} CPU minutes of this process", flush=True)
+    return averaged_network

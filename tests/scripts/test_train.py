@@ -1,14 +1,18 @@
-"""What made the embedded priors of electrocardiograms: lagged covariances, the network, the loop's resumption."""
+"""What made embedded priors: lagged covariances, networks as they are trained and as they are used, the loop."""
 
 import argparse
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmark_utils.files.weights import Asset
 from benchmark_utils.priors.ecg import ECGUNet
+from benchmark_utils.priors.latent import tiny_prior
 from scripts.train.ecg_gaussian import N_LAGS, lagged_covariances
-from scripts.train.loop import add_arguments, train
+from scripts.train.faces64_latent import Denoiser
+from scripts.train.loop import add_arguments, denoising_loss, train
 
 
 def test_lagged_covariances_are_means_over_pairs_of_samples():
@@ -37,10 +41,22 @@ def test_untrained_network_is_the_skip_connection():
         torch.testing.assert_close(network(x[1:], sigma[1:]), network(x, sigma)[1:], rtol=1e-4, atol=1e-4)
 
 
+def test_latent_network_is_trained_as_the_denoiser_that_the_prior_is():
+    """At each row's level, and at the nearest one of a sigma between two."""
+    prior = tiny_prior(Asset("faces64/faces64_latent.safetensors").find(), "cpu")
+    denoiser = Denoiser(prior.networks[0])
+    levels = torch.tensor([1, 200, 999, 1000])
+    sigma = prior.schedule.sigma(levels).float()
+    z = torch.randn(4, *prior.event_shape, generator=torch.Generator().manual_seed(0))
+    z += sigma.view(-1, 1, 1, 1) * torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = prior.denoise_sigma(z, sigma)
+        torch.testing.assert_close(denoiser(z, sigma), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(denoiser(z, 1.0001 * sigma), expected, rtol=1e-2, atol=1e-2)
+
+
 class Scale(torch.nn.Module):
     """D(x; sigma) = scale x."""
-
-    SIGMA_DATA = 1.0
 
     def __init__(self):
         super().__init__()
@@ -55,9 +71,12 @@ def test_training_resumes_where_it_stopped(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser, tmp_path, minutes=0.005, cool_down=0, batch_size=4, evaluate_every=20)
 
+    def loss_of_batch(denoiser, generator, target=1.0):
+        return denoising_loss(denoiser, torch.full((4, 3), target), torch.ones(4), 1.0, generator)
+
     def run(minutes):
         args = parser.parse_args(["--minutes", str(minutes), "--device", "cpu"])
-        train(Scale(), lambda generator: (torch.ones(4, 3), torch.ones(4)), lambda network: None, "scale", args, False)
+        train(Scale(), loss_of_batch, lambda network: None, "scale", args, False)
         return torch.load(tmp_path / "checkpoint.pt"), load_file(tmp_path / "scale.safetensors")["scale"]
 
     first, weights = run(0.005)
@@ -70,5 +89,4 @@ def test_training_resumes_where_it_stopped(tmp_path, capsys):
     assert second["seen"] > first["seen"] and second["seconds"] > first["seconds"]
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         args = parser.parse_args(["--minutes", "100", "--device", "cpu"])
-        nan = torch.full((4, 3), torch.nan), torch.ones(4)
-        train(Scale(), lambda generator: nan, lambda network: None, "scale", args, False)
+        train(Scale(), partial(loss_of_batch, target=torch.nan), lambda network: None, "scale", args, False)
