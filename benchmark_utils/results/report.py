@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from benchopt.results import read_results
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from benchmark_utils.results import beside, calibration, charts, paper, pictures, scores, sweep, tables, traces
@@ -149,6 +150,10 @@ def tradeoff_chart(df, task, axis):
         heights = [point.quality.mean for point in front]
         axes.plot(positions, heights, "o-", mfc="none", ms=11, color="0.5", label=charts.FRONT_LABEL)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(
+        LogFormatter()
+    )  # 300 takes the room of 3, where 3 x 10^2 would run into its neighbour
+    axes.xaxis.set_minor_formatter(LogFormatter())
     axes.margins(x=0.1)
     axes.grid(alpha=0.3)
     axes.set_xlabel(charts.cost_label(axis), fontsize=8)
