@@ -1,7 +1,9 @@
+from functools import partial
+
 import torch
 from benchopt import BaseDataset
 
-from benchmark_utils.files.ptbxl import LEADS, UNITS, cut_window, read_shipped, read_test_fold
+from benchmark_utils.files.ptbxl import FOLDS, LEADS, UNITS, cut_middle_beat, cut_window, read_fold, read_shipped
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.leads import lead_mask
 from benchmark_utils.options import check_options
@@ -9,7 +11,7 @@ from benchmark_utils.priors import Prior
 
 NOISE_STD = {"lead": 0.05, "random_lead": 0.05, "block": 0.05, "gap": 0.05, "denoise": 0.3}
 METRICS = ("crps", "mae", "mae_mean", "rmse_mean", "data_misfit")
-RECORDS = ("shipped", "test")
+RECORDS = ("shipped", *FOLDS)
 
 
 class Dataset(BaseDataset):
@@ -20,10 +22,10 @@ class Dataset(BaseDataset):
     2025, https://arxiv.org/abs/2410.09945). ``task`` is ``lead`` (the leads that ``leads`` names are seen, lead I
     unless given), ``random_lead`` (three of the nine), ``block`` (the second half of all is hidden), ``gap`` (the
     middle quarter) or ``denoise`` (all are seen, with noise 0.3 and not 0.05, unless ``noise_std`` says otherwise, in
-    the units of the leads). ``records`` is ``shipped``, 20 of them, or ``test``: fold 10 of the user's PTB-XL, which
-    ``PTBXL_PATH`` names, band-passed from 0.5 to 40 Hz (Butterworth of order 3, forwards and backwards). ``units`` are
-    ``z``, each lead of each record with mean 0 and variance 1, or ``mV``, for a prior of your own. ``length`` is that
-    of the window in samples.
+    the units of the leads). ``records`` is ``shipped``, 20 of them, ``test`` or ``validation``: fold 10 or 9 of the
+    user's PTB-XL, which ``PTBXL_PATH`` names, band-passed from 0.5 to 40 Hz (Butterworth of order 3, forwards and
+    backwards). ``units`` are ``z``, each lead of each record with mean 0 and variance 1, or ``mV``, for a prior of your
+    own. ``length`` is that of the window in samples.
     """
 
     name = "ptbxl"
@@ -49,24 +51,28 @@ class Dataset(BaseDataset):
         numbers = tuple(range(self.first, self.first + self.n_records))
         try:
             prior.weights.require()
-            if self.records == "test":
-                ids, records = read_test_fold(self.first, self.n_records, self.units)
+            if self.records in FOLDS:
+                ids, records = read_fold(FOLDS[self.records], self.first, self.n_records, self.units)
             else:
                 ids, records = (part[self.first : self.first + self.n_records] for part in read_shipped())
         except FileNotFoundError as error:
             return {"missing": str(error)}
         if len(ids) < self.n_records:
-            raise ValueError(f"20 records are shipped: first={self.first}, n_records={self.n_records} go beyond them")
-        windows = [cut_window(x, prior.signal_shape[1], f"ECG {id}") for id, x in zip(ids, records, strict=True)]
+            raise ValueError(
+                f"20 records are shipped, counted from 0: first={self.first}, n_records={self.n_records} go beyond "
+                "them; take fewer, or records=test for PTB-XL's own"
+            )
+        files = tuple(f"ECG {ecg_id}" for ecg_id in ids)
+        cut = cut_middle_beat if prior.name == "ecg_beats" else partial(cut_window, length=prior.signal_shape[1])
         return {
-            "x_true": torch.stack(windows),
+            "x_true": torch.stack([cut(x, name=file) for x, file in zip(records, files, strict=True)]),
             "operator": lead_mask(self.task, prior.signal_shape, numbers, self.seen_leads(), self.units),
             "noise": GaussianNoise(self.noise_std or NOISE_STD[self.task]),
             "task": self.task,
             "prior": prior,
             "metrics": METRICS,
             "images": numbers,
-            "files": tuple(f"ECG {number}" for number in ids),
+            "files": files,
             "n_samples": 10,
             "unit": "records",
         }
@@ -75,7 +81,7 @@ class Dataset(BaseDataset):
         """Raise ValueError, with what is allowed, for an unknown task, records or units and a bad number."""
         check_options(self)
         for name, known in ("task", NOISE_STD), ("records", RECORDS), ("units", UNITS):
-            if getattr(self, name) not in known:
+            if getattr(self, name) not in tuple(known):
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.leads is not None and self.task != "lead":
             raise ValueError(f"leads={self.leads} is for task=lead: task={self.task} does not choose leads")

@@ -15,6 +15,8 @@ WINDOW_LENGTH = 512
 BEAT_LENGTH, R_PEAK = 64, 28  # samples of a beat's window, and the position of its R peak
 BAND = (0.5, 40.0)  # Hz
 UNITS = ("z", "mV")
+FOLDS = {"validation": 9, "test": 10}
+LEAST_STD = 0.005  # mV, of a lead within BAND: five steps of PTB-XL's numbers
 INDEX = "ptbxl_database.csv"
 
 
@@ -24,8 +26,8 @@ def read_shipped():
     return tensors["ecg_id"].tolist(), tensors["records"].double()
 
 
-def read_test_fold(first, n_records, units):
-    """``(ECG ids, records (n, 9, 1000))`` of fold 10 of the user's PTB-XL, in the order of its ``ptbxl_database.csv``.
+def read_fold(fold, first, n_records, units):
+    """``(ECG ids, records (n, 9, 1000))`` of a fold of the user's PTB-XL, in the order of its ``ptbxl_database.csv``.
 
     Raises FileNotFoundError, saying what to do, without the folder, its index or the package ``wfdb``, and ValueError,
     naming the file, for a record that cannot be used.
@@ -42,10 +44,13 @@ def read_test_fold(first, n_records, units):
         index = pd.read_csv(folder / INDEX, usecols=["ecg_id", "strat_fold", "filename_lr"])
     except ValueError as error:
         raise ValueError(f"{folder / INDEX} is not PTB-XL's index: download it again ({error})") from error
-    index = index[index["strat_fold"] == 10]
+    index = index[index["strat_fold"] == fold]
+    if index["filename_lr"].isna().any():
+        ecg_id = index.loc[index["filename_lr"].isna(), "ecg_id"].iloc[0]
+        raise ValueError(f"{folder / INDEX} names no file for ECG {ecg_id}: download it again")
     if not 0 <= first < first + n_records <= len(index):
         raise ValueError(
-            f"records {first} to {first + n_records - 1} are asked for, but fold 10 of {folder / INDEX} has "
+            f"records {first} to {first + n_records - 1} are asked for, but fold {fold} of {folder / INDEX} has "
             f"{len(index)}, counted from 0: change first and n_records"
         )
     index = index.iloc[first : first + n_records]
@@ -72,10 +77,14 @@ def read_record(path, units):
         raise ValueError(
             f"{path}.hea has {record.fs:g} samples per second, but {SAMPLE_RATE} are needed: give PTB-XL's records100"
         )
-    missing = [lead for lead in LEADS if lead not in record.sig_name]
+    names = record.sig_name or []
+    missing = [lead for lead in LEADS if lead not in names]
     if missing:
         raise ValueError(f"{path}.hea has no lead {', '.join(missing)}: all of {', '.join(LEADS)} are needed")
-    signals = record.p_signal[:, [record.sig_name.index(lead) for lead in LEADS]].T
+    columns = [names.index(lead) for lead in LEADS]
+    if wrong := [record.units[column] for column in columns if record.units[column] != "mV"]:
+        raise ValueError(f"{path}.hea has a lead in {wrong[0]}, but mV are needed: give PTB-XL's own files")
+    signals = record.p_signal[:, columns].T
     if not np.isfinite(signals).all():
         lead, sample = np.argwhere(~np.isfinite(signals))[0]
         raise ValueError(
@@ -86,12 +95,12 @@ def read_record(path, units):
         raise ValueError(
             f"{path}.hea has {signals.shape[1]} samples, but 10 seconds, {RECORD_LENGTH}, are needed: download it again"
         )
-    if flat := [lead for lead, signal in zip(LEADS, signals, strict=True) if not np.ptp(signal[:RECORD_LENGTH])]:
-        raise ValueError(f"{path}.dat: lead {flat[0]} is flat: leave the record out of {INDEX}")
     filtered = sosfiltfilt(butter(3, BAND, "bandpass", fs=SAMPLE_RATE, output="sos"), signals)[:, :RECORD_LENGTH]
+    std = filtered.std(1, keepdims=True)
+    if flat := [lead for lead, of_lead in zip(LEADS, std, strict=True) if of_lead < LEAST_STD]:
+        raise ValueError(f"{path}.dat: lead {flat[0]} is flat: leave the record out of {INDEX}")
     if units == "mV":
         return torch.from_numpy(filtered.copy())
-    std = filtered.std(1, keepdims=True)
     return torch.from_numpy((filtered - filtered.mean(1, keepdims=True)) / std)
 
 
@@ -112,16 +121,16 @@ def cut_beats(record):
     return record.unfold(1, BEAT_LENGTH, 1)[:, starts].movedim(1, 0)
 
 
-def cut_window(record, length, name="the record"):
-    """The middle ``length`` samples of a record (leads, length); 64 samples are its middle beat instead.
+def cut_middle_beat(record, name):
+    """The window (leads, 64) of the middle beat; raises ValueError, with the record's ``name``, where it has none."""
+    beats = cut_beats(record)
+    if not len(beats):
+        raise ValueError(f"{name} has no beat with {BEAT_LENGTH} samples around it: leave it out, or take prior=ecg")
+    return beats[len(beats) // 2]
 
-    Raises ValueError, with the record's ``name``, for more samples than it has and where it has no beat.
-    """
-    if length == BEAT_LENGTH:
-        beats = cut_beats(record)
-        if not len(beats):
-            raise ValueError(f"{name} has no beat with {BEAT_LENGTH} samples around it: leave it out, or change length")
-        return beats[len(beats) // 2]
+
+def cut_window(record, length, name):
+    """The middle ``length`` samples of a record (leads, length); raises ValueError for more samples than it has."""
     if length > record.shape[1]:
         raise ValueError(f"windows of {length} samples are asked for, but {name} has {record.shape[1]}")
     first = (record.shape[1] - length) // 2

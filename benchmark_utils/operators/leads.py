@@ -14,13 +14,6 @@ class SeenLeads(PerImage, Inpainting):
 
     per_image = ("mask",)
     leads = True
-    unit_variance = True
-
-
-class SeenMillivolts(SeenLeads):
-    """The same for leads in mV."""
-
-    unit_variance = False
 
 
 def lead_mask(task, shape, records, leads, units="z"):
@@ -41,4 +34,6 @@ def lead_mask(task, shape, records, leads, units="z"):
         seen[..., length // 2 :] = 0
     elif task == "gap":
         seen[..., 3 * length // 8 : 5 * length // 8] = 0
-    return (SeenLeads if units == "z" else SeenMillivolts)(img_size=tuple(shape), mask=seen)
+    operator = SeenLeads(img_size=tuple(shape), mask=seen)
+    operator.unit_variance = units == "z"
+    return operator

@@ -13,7 +13,7 @@ from benchmark_utils.priors.preconditioned import edm
 from benchmark_utils.schedule import NoiseSchedule
 
 WEIGHTS = Asset("ecg/ecg.safetensors")
-SIGNAL_RANGE = 18.0  # the largest absolute value of z-normalised test records is 17.8
+SIGNAL_RANGE = 18.0  # the largest absolute value of the records it was trained on is 17.8
 
 
 class ResidualBlock(nn.Module):

@@ -179,15 +179,16 @@ def test_scores_of_the_network_do_not_depend_on_the_batch(name):
 @pytest.mark.parametrize(
     "parameters, message",
     [
+        ({"task": ["lead"]}, "task must be one of lead, random_lead, block, gap, denoise, got ['lead']"),
         ({"task": "leads"}, "task must be one of lead, random_lead, block, gap, denoise, got 'leads'"),
         ({"leads": "aVR"}, "leads must name some of I, II, III, V1"),
         ({"leads": list(LEADS)}, "not all, got"),
         ({"leads": "I", "task": "block"}, "leads=I is for task=lead: task=block does not choose leads"),
-        ({"records": "train"}, "records must be one of shipped, test, got 'train'"),
+        ({"records": "train"}, "records must be one of shipped, validation, test, got 'train'"),
         ({"units": "V"}, "units must be one of z, mV, got 'V'"),
         ({"units": "mV"}, "units=mV needs records=test and PTBXL_PATH"),
         ({"units": "mV", "records": "test"}, "prior=ecg is of leads of variance 1"),
-        ({"first": 15}, "20 records are shipped: first=15, n_records=20 go beyond them"),
+        ({"first": 15}, "20 records are shipped, counted from 0: first=15, n_records=20 go beyond them; take fewer"),
         ({"n_records": 0}, "ptbxl: n_records must be a whole number of 1 or more, got 0"),
         ({"n_records": 2.5}, "ptbxl: n_records must be a whole number of 1 or more, got 2.5"),
         ({"first": "abc"}, "ptbxl: first must be a whole number of 0 or more, got 'abc'"),

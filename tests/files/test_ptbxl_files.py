@@ -1,11 +1,13 @@
 """PTB-XL of the user's folder: WFDB records as the package ``wfdb`` writes them, read back, and what is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from benchmark_utils.evaluate import objective_of
-from benchmark_utils.files.ptbxl import read_record, read_test_fold
+from benchmark_utils.files.ptbxl import read_fold, read_record
 from datasets.ptbxl import Dataset
 from solvers.regression import Solver as Regression
 
@@ -39,9 +41,9 @@ def tones(length=1000, rate=100):
     return tone + 0.5 * leads + np.sin(2 * np.pi * 0.05 * time) + 0.2 * np.sin(2 * np.pi * 48 * time)
 
 
-def write(folder, name, signals, rate=100, leads=TWELVE):
+def write(folder, name, signals, rate=100, leads=TWELVE, units="mV"):
     folder.mkdir(parents=True, exist_ok=True)
-    options = {"units": ["mV"] * len(leads), "fmt": ["16"] * len(leads), "sig_name": list(leads)}
+    options = {"units": [units] * len(leads), "fmt": ["16"] * len(leads), "sig_name": list(leads)}
     wfdb.wrsamp(name, fs=rate, p_signal=signals, write_dir=str(folder), **options)
     return folder / name
 
@@ -75,11 +77,12 @@ def test_leads_are_filtered_and_scaled(tmp_path):
 
 
 def test_test_fold_in_the_order_of_the_index(ptbxl):
-    ids, records = read_test_fold(1, 2, "z")
+    ids, records = read_fold(10, 1, 2, "z")
     assert ids == [40, 41] and records.shape == (2, 9, 1000)
     data = Dataset.get_instance(records="test", n_records=3, task="gap").get_data()
     assert data["files"] == ("ECG 17", "ECG 40", "ECG 41") and data["x_true"].shape == (3, 9, 512)
     torch.testing.assert_close(data["x_true"][1:], records[..., 244:756])
+    assert Dataset.get_instance(records="validation", n_records=1).get_data()["files"] == ("ECG 3",)
 
 
 def test_millivolts_with_a_prior_of_ones_own(ptbxl, tmp_path):
@@ -93,6 +96,11 @@ def test_millivolts_with_a_prior_of_ones_own(ptbxl, tmp_path):
     assert found.problem.noise.std == 0.01
     skipped, reason = Regression.get_instance().skip(problem=found.problem, prior=found.prior)
     assert skipped and "unit_variance" in reason
+
+
+def test_package_that_is_missing_is_named(ptbxl, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wfdb", None)
+    assert "wfdb: pip install wfdb" in Dataset.get_instance(records="test", n_records=3).get_data()["missing"]
 
 
 def test_records_without_beats_are_named(ptbxl):
@@ -113,8 +121,17 @@ def damaged(folder, **changes):
         signals[123, 7] = np.nan
     if "flat" in changes:
         signals[:, 10] = changes["flat"]
+    if "blip" in changes:
+        signals[:, 3] = 0.0
+        signals[500, :3] = 0.01
+        signals[:500, :3] = signals[501:, :3] = 0.0
+    if "units" in changes:
+        options["units"] = changes["units"]
     if "leads" in changes:
         return write(folder, "bad", signals[:, :6], leads=TWELVE[:6])
+    if "signals" in changes:
+        (folder / "bad.hea").write_text("bad 0 100 1000\n")
+        return folder / "bad"
     return write(folder, "bad", signals, **options)
 
 
@@ -127,6 +144,9 @@ def damaged(folder, **changes):
         ({"nan": True}, "bad.dat has samples that are no finite numbers, first in lead V2 at 1.23 s"),
         ({"flat": 0.0}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
         ({"flat": 0.3}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
+        ({"blip": True}, "bad.dat: lead I is flat: leave the record out of ptbxl_database.csv"),
+        ({"units": "uV"}, "bad.hea has a lead in uV, but mV are needed: give PTB-XL's own files"),
+        ({"signals": 0}, "bad.hea has no lead I, II, III, V1, V2, V3, V4, V5, V6: all of I, II, III"),
     ],
 )
 def test_records_that_cannot_be_used(tmp_path, changes, message):
@@ -142,12 +162,15 @@ def test_missing_and_cut_off_files(ptbxl):
     for damage in (lambda file: file.write_bytes(content[:999]), lambda file: file.unlink()):
         damage(path.with_suffix(".dat"))
         with pytest.raises(ValueError, match="00017_lr.hea and .dat cannot be read as a WFDB record"):
-            read_test_fold(0, 1, "z")
+            read_fold(10, 0, 1, "z")
     with pytest.raises(ValueError, match="records 2 to 4 are asked for, but fold 10 of .* has 3"):
-        read_test_fold(2, 3, "z")
+        read_fold(10, 2, 3, "z")
+    (ptbxl / "ptbxl_database.csv").write_text("ecg_id,strat_fold,filename_lr\n1,9,one\n2,10,\n")
+    with pytest.raises(ValueError, match="ptbxl_database.csv names no file for ECG 2: download it again"):
+        read_fold(10, 0, 1, "z")
     (ptbxl / "ptbxl_database.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="is not PTB-XL's index"):
-        read_test_fold(0, 1, "z")
+        read_fold(10, 0, 1, "z")
     (ptbxl / "ptbxl_database.csv").unlink()
     assert (
         "name its folder by the environment variable PTBXL_PATH"
