@@ -19,6 +19,8 @@ def _check(samples: Tensor, truth: Tensor) -> None:
         raise ValueError(f"samples (n, D, *signal) and truth (n, *signal) have {samples.shape} and {truth.shape}")
     if samples.shape[1] < 2:
         raise ValueError("calibration needs 2 or more draws per truth: set the objective's n_samples")
+    if not (samples.isfinite().all() and truth.isfinite().all()):
+        raise ValueError("calibration needs finite draws and truths: some are NaN or infinite")
 
 
 def crps(samples: Tensor, truth: Tensor) -> Tensor:
@@ -125,7 +127,7 @@ def exact_scores(reference: Tensor, truth: Tensor) -> dict[str, float | np.ndarr
     """
     samples, truth = reference[None], truth[None].to(reference)
     chosen = np.unique(np.linspace(0, len(reference) - 1, MOST_REPLICATES).round().astype(int))
-    others = [torch.cat([reference[:j], reference[j + 1 :]])[None] for j in chosen]
+    others = (torch.cat([reference[:j], reference[j + 1 :]])[None] for j in chosen)
     null = [binned(ranks(rest, reference[j : j + 1])) for j, rest in zip(chosen, others, strict=True)]
     return {
         "crps_floor": float(crps(samples, truth)),

@@ -18,9 +18,27 @@ from benchmark_utils.operators.separable import orthonormal_dct
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
 
-# nodes of u, from, to and step: sums are integrals to 1e-6 of the mean, for coefficients of up to 60 scales (Laplace)
-NODES = {"laplace": (-16.0, 5.5, 0.125), "student": (-3.5, 20.0, 0.5)}
+# nodes of u, from, to and step: means to 1e-6 scales for coefficients of up to 80 scales (Laplace, Student to 1e-7)
+NODES = {"laplace": (-16.0, 5.5, 0.125), "student": (-3.5, 20.1, 0.4)}
 DEGREES = 3  # of Student's law: a finite variance, and no fourth moment
+FLAT = 1e3  # sigma / scale above which Laplace's law is flat under the noise: derivatives of erfcx cancel there
+
+
+def import_ptwt():
+    """The wavelet transform's package; raises FileNotFoundError, saying how to install it."""
+    try:
+        return importlib.import_module("ptwt")
+    except ImportError as error:
+        remedy = 'the Haar priors need the package ptwt: pip install ".[wavelets]" -c constraints.txt'
+        raise FileNotFoundError(remedy) from error
+
+
+class Scales(Asset):
+    """The shipped scales, of no use without ``ptwt``."""
+
+    def require(self):
+        super().require()
+        import_ptwt()
 
 
 class Haar:
@@ -35,10 +53,7 @@ class Haar:
         self.levels = size.bit_length() - 2 if size > 2 else 1
         if size != width or size < 2 or size & (size - 1):
             raise ValueError(f"the Haar basis is for square images whose side is a power of 2, got {shape}")
-        try:
-            self.wavelets = importlib.import_module("ptwt")
-        except ImportError as error:
-            raise ImportError("the Haar priors need ptwt: pip install ptwt") from error
+        self.wavelets = import_ptwt()
         self.shape, coarsest = shape, size >> self.levels
         self.sides = [coarsest, *(coarsest << k for k in range(self.levels) for _ in range(3))]
         self.bands = torch.cat([torch.full((side**2,), number) for number, side in enumerate(self.sides)])
@@ -109,15 +124,26 @@ class HaarPrior(LoadedPrior):
 
     def mixture_mean(self, z, scale, sigma):
         """``E[c | c + sigma g = z]`` of coefficients of this scale by quadrature, error below 1e-6 scales."""
-        numerator = denominator = 0.0
-        widest = scale.square() * self.mixture[-1][0] + sigma.square()
+        precision, numerator, denominator = 1 / sigma.square(), 0.0, 0.0
+        for weight, variance in self.nodes(scale, precision, precision * z):
+            numerator, denominator = numerator + weight * variance, denominator + weight
+        return numerator / denominator * precision * z
+
+    def nodes(self, scale, precision, pull):
+        """Unnormalised weight and posterior variance of each node of w, for coefficients of this scale.
+
+        ``precision`` is 1 / variance of the noise with which they are seen, 0 where they are not; ``pull`` is what was
+        measured times that.
+        """
+
+        def posterior_variance(w):
+            return 1 / (1 / (scale.square() * w) + precision)
+
+        widest = posterior_variance(self.mixture[-1][0])  # its exponent is the largest
         for w, weight in self.mixture:
-            variance = scale.square() * w
-            total = variance + sigma.square()
-            # relative to the widest node, whose exponent is the largest
-            density = weight * total.rsqrt() * (z.square() * (1 / widest - 1 / total) / 2).exp()
-            numerator, denominator = numerator + density * (variance / total), denominator + density
-        return numerator / denominator * z
+            variance = posterior_variance(w)
+            shrink = variance / (scale.square() * w)
+            yield weight * shrink.sqrt() * (pull.square() * (variance - widest) / 2).exp(), variance
 
     def sample(self, n, generator):
         """``n`` draws of x_0, (n, C, H, W)."""
@@ -158,15 +184,7 @@ class HaarPosterior:
         self.trace_cov = (self.second - mean.square()).flatten(1).sum(1)
 
     def nodes(self, pull):
-        """Unnormalised weight and posterior variance of each node of w, (n, C, H W) each."""
-        widest = self._variance(self.prior.mixture[-1][0])
-        for w, weight in self.prior.mixture:
-            variance = self._variance(w)
-            shrink = variance / (self.prior.scales.square() * w)  # 1 / (1 + prior variance * precision)
-            yield weight * shrink.sqrt() * (pull.square() * (variance - widest) / 2).exp(), variance
-
-    def _variance(self, w):
-        return 1 / (1 / (self.prior.scales.square() * w) + self.precision)
+        return self.prior.nodes(self.prior.scales, self.precision, pull)
 
     def sample(self, rng):
         """Exact draws (n', C, H, W), one per row of ``rng``, which has n' / n rows per row of the problem."""
@@ -176,9 +194,9 @@ class HaarPosterior:
         chosen, reached = torch.zeros_like(pull), torch.zeros_like(pull)
         for weight, variance in self.nodes(pull):
             reached = reached + weight
-            chosen = torch.where((chosen == 0) & (reached > threshold), variance.expand_as(pull), chosen)
+            chosen = torch.where((chosen == 0) & (reached > threshold), variance, chosen)
         # where rounding lets no node reach the threshold, the last one
-        variance = torch.where(chosen == 0, self._variance(self.prior.mixture[-1][0]).expand_as(pull), chosen)
+        variance = torch.where(chosen == 0, variance, chosen)
         c = variance * pull + variance.sqrt() * rng.randn(*pull.shape[1:])
         return self.prior.transform.image(self.prior.location + c)
 
@@ -186,12 +204,18 @@ class HaarPosterior:
 def laplace_mean(z, scale, sigma):
     """``E[c | c + sigma g = z]`` for c of density ``exp(-|c| / scale) / (2 scale)``.
 
-    ``z - sigma^2 / scale (e_+ - e_-) / (e_+ + e_-)`` with ``e_+- = erfcx((sigma / scale -+ z / sigma) / sqrt(2))``.
+    ``z - sigma^2 / scale (e_+ - e_-) / (e_+ + e_-)`` with ``e_+- = erfcx((sigma / scale -+ z / sigma) / sqrt(2))``;
+    under far wider noise the mean of the law tilted by ``exp(z c / sigma^2)``.
     """
     slope, position = sigma / scale, z / sigma
+    flat = (slope > FLAT) & (position.abs() < slope / 10)
+    tilt = torch.where(flat, position / slope, 0.0)
+    slope = torch.where(flat, FLAT, slope)  # finite derivatives of what is not taken
     # beyond -25 the ratio is 1 to rounding, and erfcx would overflow
     plus, minus = (torch.special.erfcx(((slope - sign * position) / 2**0.5).clamp(min=-25)) for sign in (1, -1))
-    return z - sigma * slope * ((plus - minus) / (plus + minus))
+    return torch.where(
+        flat, 2 * scale * tilt / (1 - tilt.square()), z - sigma * slope * ((plus - minus) / (plus + minus))
+    )
 
 
 def mixing_law(law):
@@ -206,7 +230,7 @@ def mixing_law(law):
 
 
 def haar(law):
-    weights, shape = Asset("faces64/faces64_haar.safetensors"), (3, 64, 64)
+    weights, shape = Scales("faces64/faces64_haar.safetensors"), (3, 64, 64)
 
     def load(device):
         tensors = read_safetensors(weights.find())

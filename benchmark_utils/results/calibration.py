@@ -1,8 +1,8 @@
 """Whether the truth ranks among a solver's draws as one of them: curves with null bands, and their table.
 
-The unit is the truth: a null band is drawn for the mean over as many truths, of each the rank histograms of exact draws
-among exact draws, which the rows carry where the posterior is known. The bands hold for all points of all curves of one
-solver at once, with the probability ``FAMILYWISE`` that a right one leaves them anywhere.
+The unit is the truth. Where the posterior is known, the rows carry rank histograms of exact draws among exact draws; a
+null band is that of means over n truths, n as in the run, drawn from these. The bands hold for all points of all curves
+of one solver at once, with the probability ``FAMILYWISE`` that a right one leaves them anywhere.
 """
 
 from typing import NamedTuple
@@ -156,7 +156,10 @@ def calibration_table(df, task):
     ]
     n_truths = min(summary[solver]["crps"].n for solver in order)
     if n_truths < FEW:
-        notes.append(f"only {n_truths} truths: their null bands are wide, and a wrong spread may stay inside")
+        notes.append(
+            f"only {n_truths} truths: their null bands are wide, so that a wrong spread may stay inside, and exact draws "
+            "leave them somewhat more often than that"
+        )
     columns = ["#", "solver", *map(heading, CALIBRATION[:3]), *(f"excess of {name}" for name in CURVES)]
     for name in of_scores:
         columns += [heading(name), f"{scores.metric(name).label} - exact"]

@@ -1,5 +1,6 @@
 """The Haar priors: denoisers against integrals and log-densities, posteriors against importance sampling and limits."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,8 @@ from benchmark_utils.priors.haar import DEGREES, Haar, HaarPrior, laplace_mean, 
 from benchmark_utils.problem import InverseProblem, capabilities
 from benchmark_utils.results import calibration
 from benchmark_utils.rng import RNG
+from datasets.ffhq_inpainting import Dataset as HalfMask
+from scripts.train.faces64_haar import student_scale
 from solvers.exact_posterior import Solver as ExactPosterior
 
 FACE, SMALL = (3, 64, 64), (1, 2, 2)
@@ -74,11 +77,11 @@ def test_transform_is_the_orthonormal_one_of_pywt_and_its_blocks_are_at_most_hal
 
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("sigma", [0.01, 0.3, 5.0])
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 4.0, 6.0])
 def test_denoiser_is_the_integral(law, sigma):
-    """Error below 1e-6 of the scale, in the tails too; brute-force integration of scipy."""
+    """Error below 1e-6 of the scale, in the tails too, where few nodes count; brute-force integration of scipy."""
     prior, scale = small_prior(law), 0.4
-    z = torch.tensor([-30.0, -0.3, 0.0, 0.8, 4.0], dtype=torch.float64)
+    z = torch.tensor([-30.0, -0.3, 0.0, 0.8, 4.0, 18.3], dtype=torch.float64)
     s, noise = torch.tensor(scale, dtype=torch.float64), torch.tensor(sigma, dtype=torch.float64)
     found = laplace_mean(z, s, noise) if law == "laplace" else prior.mixture_mean(z, s, noise)
     for value, mean in zip(z.tolist(), found.tolist(), strict=True):
@@ -96,7 +99,7 @@ def test_denoiser_is_the_integral(law, sigma):
 
 
 def test_mixture_of_gaussians_is_laplace_law_to_the_stated_error():
-    z = torch.linspace(-60, 60, 801, dtype=torch.float64)
+    z = torch.linspace(-80, 80, 801, dtype=torch.float64)
     prior, one = small_prior("laplace"), torch.tensor(1.0, dtype=torch.float64)
     for sigma in (0.05, 1.0, 10.0):
         noise = torch.tensor(sigma, dtype=torch.float64)
@@ -130,6 +133,33 @@ def test_denoiser_has_finite_gradients_at_the_ends_of_the_schedule_and_does_not_
     sigmas = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64)
     each = torch.cat([prior.denoise_sigma(x[i : i + 1], float(s)) for i, s in enumerate(sigmas)])
     torch.testing.assert_close(prior.denoise_sigma(x, sigmas), each)
+
+
+def test_derivative_of_laplaces_denoiser_is_the_posterior_variance_at_every_level():
+    """``sigma^2 D' = Var[c | z]``, under far wider noise 2 scale^2, the variance of c."""
+    scale = torch.tensor([0.003, 0.01, 0.5, 5.0], dtype=torch.float64)
+    for sigma in (0.01, 0.5, 2.9, 3.1, 20.0, 157.0, 1000.0):
+        noise = torch.tensor(sigma, dtype=torch.float64)
+        z = (sigma * torch.tensor([[-6.0], [-1.0], [0.3]], dtype=torch.float64)).expand(3, 4).clone().requires_grad_()
+        mean = laplace_mean(z, scale, noise)
+        (slope,) = torch.autograd.grad(mean.sum(), z)
+        assert (slope >= 0).all() and (slope <= 1).all()
+        wide = (noise > 100 * scale).expand_as(slope)
+        expected = (2 * scale.square() / sigma**2).expand_as(slope)
+        torch.testing.assert_close(slope[wide], expected[wide], rtol=0.03, atol=0)
+        torch.testing.assert_close(mean[wide], (expected * z)[wide], rtol=0.03, atol=0)
+
+
+def test_scale_of_largest_likelihood_is_that_of_scipy():
+    c = student(DEGREES, scale=0.7).rvs(20_000, random_state=0)
+    _, _, expected = student.fit(c, fdf=DEGREES, floc=0)
+    assert student_scale(torch.from_numpy(c)).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ptwt", None)
+    data = HalfMask.get_instance(prior="haar_laplace", truth="prior", n_images=1).get_data()
+    assert data == {"missing": 'the Haar priors need the package ptwt: pip install ".[wavelets]" -c constraints.txt'}
 
 
 @pytest.mark.parametrize("law", LAWS)
