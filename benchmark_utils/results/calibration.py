@@ -157,8 +157,8 @@ def calibration_table(df, task):
     n_truths = min(summary[solver]["crps"].n for solver in order)
     if n_truths < FEW:
         notes.append(
-            f"only {n_truths} truths: their null bands are wide, so that a wrong spread may stay inside, and exact draws "
-            "leave them somewhat more often than that"
+            f"only {n_truths} truths: their null bands are wide, so that a wrong spread may stay inside, and exact "
+            "draws leave them somewhat more often than that"
         )
     columns = ["#", "solver", *map(heading, CALIBRATION[:3]), *(f"excess of {name}" for name in CURVES)]
     for name in of_scores:
