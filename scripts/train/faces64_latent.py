@@ -1,8 +1,8 @@
-"""Train the embedded prior ``faces64_latent``, one network at a time, and write ``<out>/faces64_latent.safetensors``.
+"""Train the embedded prior ``faces64_latent``, one network at a time, and write ``faces64_latent.safetensors``.
 
-    python -m scripts.train.faces64_latent autoencoder --train train.parquet --heldout heldout.parquet --out outputs/1
+    python -m scripts.train.faces64_latent autoencoder --train train.parquet --heldout heldout.parquet
     python -m scripts.train.faces64_latent unet --train train.parquet --heldout heldout.parquet \\
-        --start outputs/1/faces64_latent.safetensors --out outputs/2
+        --start outputs/train_faces64_latent/autoencoder/faces64_latent.safetensors
 
 Both parquet files have the columns ``name`` and ``webp`` (64-px WebP bytes). As in latent diffusion (Rombach et al.
 2022, https://arxiv.org/abs/2112.10752) there are two stages, without the discriminator:
@@ -17,8 +17,8 @@ unet
     data of unit variance is the preconditioning of Karras et al. 2022 (https://arxiv.org/abs/2206.00364, table 1).
     ln sigma ~ N(-0.2, 1.4^2) for 95 % of the latents and log-uniform over the schedule for the rest.
 
-The weights start from those in ``--start``, if given; the stage's own may be among them. ``scripts/train/loop.py`` says
-how the run is timed, resumed and cooled down. Each image of a batch is encoded anew.
+The weights start from those in ``--start``, those of the stage's own network among them. The files of a stage are in
+``<out>/<stage>``; ``scripts/train/loop.py`` says how the run is timed, resumed and cooled down.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from benchmark_utils.files.weights import load_networks
 from benchmark_utils.metrics import lpips_network, psnr_score
 from benchmark_utils.priors.latent import PATCH, latent_schedule, tiny_autoencoder, tiny_prior, tiny_unet
 from scripts.train.faces64 import EVALUATED_SIGMAS, augment, draw_uniform, load_images, read_pixels, to_range
-from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, train
+from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, fast_arithmetic, train
 
 LPIPS_WEIGHT, KL_WEIGHT = 0.1, 0.002
 
@@ -75,12 +75,14 @@ def train_autoencoder(network, images, measured, args):
     def loss_of_batch(network, generator):
         index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
         x = recolour(to_range(images[index], args.device), generator)
-        law = network.encode(F.pixel_unshuffle(x, PATCH)).latent_dist
-        z = law.mean + law.std * torch.randn(law.mean.shape, generator=generator, device=args.device)
-        x_hat = F.pixel_shuffle(network.decode(z).sample, PATCH)
-        divergence = (law.mean**2 + law.var - 1 - law.logvar).mean() / 2
-        return (x_hat - x).abs().mean() + LPIPS_WEIGHT * lpips(x_hat, x).mean() + KL_WEIGHT * divergence
+        with fast_arithmetic(args.device):
+            law = network.encode(F.pixel_unshuffle(x, PATCH)).latent_dist
+            z = law.mean + law.std * torch.randn(law.mean.shape, generator=generator, device=args.device)
+            x_hat = F.pixel_shuffle(network.decode(z).sample, PATCH)
+            divergence = (law.mean**2 + law.var - 1 - law.logvar).mean() / 2
+            return (x_hat - x).abs().mean() + LPIPS_WEIGHT * lpips(x_hat, x).mean() + KL_WEIGHT * divergence
 
+    @torch.no_grad()
     def evaluate(average):
         for name, images in measured.items():
             psnr, distance = [], []
@@ -93,7 +95,9 @@ def train_autoencoder(network, images, measured, args):
             save_image(torch.cat([x[:8], x_hat[:8]]) / 2 + 0.5, args.out / f"{name}.png", nrow=8)
 
     # its encoder and decoder are called, not its forward pass: nothing that torch.compile would see
-    return train(network, loss_of_batch, evaluate, "autoencoder", args, compile=False)
+    average = train(network, loss_of_batch, evaluate, "autoencoder", args, compile=False)
+    evaluate(average)  # in full precision
+    return average
 
 
 @torch.no_grad()
@@ -118,25 +122,23 @@ def train_unet(unet, autoencoder, images, measured, args):
     autoencoder = autoencoder.to(args.device).requires_grad_(False)
     both = torch.cat([encode(autoencoder, to_range(part, args.device)) for part in (images, images.flip(-1))])
     scale = 1 / both.std().item()
+    latents = {name: scale * encode(autoencoder, x) for name, x in measured.items()}
     denoiser = Denoiser(unet)
     levels = denoiser.sigmas[[0, -1]].tolist()
 
     def loss_of_batch(denoiser, generator):
         index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
-        z = scale * encode(autoencoder, augment(images[index], generator)).float()
+        z = scale * encode(autoencoder, augment(images[index], generator))
         sigma = draw_sigmas(args.batch_size, -0.2, 1.4, levels, generator)
         return denoising_loss(denoiser, z, sigma, Denoiser.SIGMA_DATA, generator)
 
-    def evaluate(average):
-        print_errors(average, {name: scale * encode(autoencoder, x) for name, x in measured.items()})
-
-    return train(denoiser, loss_of_batch, evaluate, "unet", args).unet, scale
+    return train(denoiser, loss_of_batch, lambda average: print_errors(average, latents), "unet", args).unet, scale
 
 
-def print_errors(denoiser, measured):
+def print_errors(denoiser, latents):
     """Mean squared denoising error per latent value, for each sigma."""
-    for name, latents in measured.items():
-        errors = (f"{sigma:g}: {denoising_error(denoiser, latents, sigma, 0):.5f}" for sigma in EVALUATED_SIGMAS)
+    for name, z in latents.items():
+        errors = (f"{sigma:g}: {denoising_error(denoiser, z, sigma, 0):.5f}" for sigma in EVALUATED_SIGMAS)
         print(f"{name:8s} mse  " + "  ".join(errors), flush=True)
 
 
@@ -149,6 +151,9 @@ def main():
     out = "outputs/train_faces64_latent"
     add_arguments(parser, out, minutes=60, cool_down=20, batch_size=32, evaluate_every=20)
     args = parser.parse_args()
+    if args.stage == "unet" and not args.start:
+        parser.error("the U-Net needs a trained autoencoder: --start with what the first stage wrote")
+    args.out /= args.stage
 
     torch.manual_seed(0)
     networks = {"unet.": tiny_unet(), "autoencoder.": tiny_autoencoder()}

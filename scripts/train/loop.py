@@ -71,7 +71,9 @@ def denoising_loss(denoiser, x, sigma, sigma_data, generator):
     rows = sigma.view(-1, *[1] * (x.ndim - 1))
     noisy = x + rows * torch.randn(x.shape, generator=generator, device=x.device)
     weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-    return (weight * (denoiser(noisy, sigma) - x).square().flatten(1).mean(1)).mean()
+    with fast_arithmetic(x.device.type):
+        denoised = denoiser(noisy, sigma)
+    return (weight * (denoised - x).square().flatten(1).mean(1)).mean()
 
 
 @torch.no_grad()
@@ -96,9 +98,9 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
     """Train a network for ``args.minutes``; the average over its weights is returned.
 
     ``loss_of_batch(network, generator)`` is the mean loss of ``args.batch_size`` new examples, drawn by the generator,
-    which is on ``args.device``; ``evaluate(average)`` prints what the average can do. Both run inside
-    :func:`fast_arithmetic`. ``<args.out>/<name>.safetensors`` has the average in half precision. Raises
-    FloatingPointError where the loss is no finite number.
+    which is on ``args.device``; ``evaluate(average)`` prints what the average can do, inside :func:`fast_arithmetic`.
+    ``<args.out>/<name>.safetensors`` has the average in half precision. Raises FloatingPointError where the loss is no
+    finite number.
     """
     start = time.perf_counter()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -141,8 +143,7 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
     while seconds < total:
         for group in optimiser.param_groups:
             group["lr"] = args.learning_rate * learning_rate_factor(seen, seconds, total, cool_down)
-        with fast_arithmetic(args.device):
-            loss = loss_of_batch(compiled_network, generator)
+        loss = loss_of_batch(compiled_network, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

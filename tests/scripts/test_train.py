@@ -12,7 +12,7 @@ from benchmark_utils.priors.ecg import ECGUNet
 from benchmark_utils.priors.latent import tiny_prior
 from scripts.train.ecg_gaussian import N_LAGS, lagged_covariances
 from scripts.train.faces64_latent import Denoiser
-from scripts.train.loop import add_arguments, denoising_loss, train
+from scripts.train.loop import add_arguments, denoising_loss, has_bfloat16, train
 
 
 def test_lagged_covariances_are_means_over_pairs_of_samples():
@@ -53,6 +53,19 @@ def test_latent_network_is_trained_as_the_denoiser_that_the_prior_is():
         expected = prior.denoise_sigma(z, sigma)
         torch.testing.assert_close(denoiser(z, sigma), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(denoiser(z, 1.0001 * sigma), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_network_alone_is_computed_in_bfloat16():
+    """Images are changed in full precision: a grid of bfloat16 would leave jagged edges."""
+    seen = []
+
+    def denoiser(noisy, sigma):
+        seen.append((noisy.dtype, torch.is_autocast_enabled("cpu")))
+        return noisy
+
+    x = torch.ones(2, 3)
+    assert denoising_loss(denoiser, x, torch.ones(2), 1.0, torch.Generator().manual_seed(0)).dtype == torch.float32
+    assert seen == [(torch.float32, has_bfloat16("cpu"))] and not torch.is_autocast_enabled("cpu")
 
 
 class Scale(torch.nn.Module):
