@@ -38,12 +38,12 @@ def test_exact_draws_stay_in_their_null_bands_and_wrong_spreads_leave_all_of_the
 
 
 def test_bands_have_their_probability(monkeypatch):
-    """Of 200 sets of 20 truths and exact draws, 20 % leave a band at that level: 40 with standard deviation 6."""
+    """Of 100 sets of 20 truths and exact draws, 20 % leave a band at that level: 20 with standard deviation 4."""
     monkeypatch.setattr(calibration, "FAMILYWISE", 0.2)
     monkeypatch.setattr(calibration, "N_REPLICATES", 1000)
     n, n_draws, n_outside = 20, 8, 0
     generator = torch.Generator().manual_seed(0)
-    for _ in range(200):
+    for _ in range(100):
         # ten entries that share half of their variance, so that the ranks of a truth are not independent
         x = torch.randn(n, 2 * n_draws + 2, 11, generator=generator)
         x = x[..., 1:] + x[..., :1]
@@ -51,7 +51,7 @@ def test_bands_have_their_probability(monkeypatch):
         cells = pd.DataFrame(rows).add_prefix("objective_")
         (curves,) = calibration.curves(cells.assign(solver_name="s", idx_rep=0, objective_image=range(n))).values()
         n_outside += max(curve.excess for curve in curves.values()) > 1
-    assert 25 <= n_outside <= 57
+    assert 10 <= n_outside <= 31
 
 
 def test_paired_differences_to_exact_draws_catch_wrong_spreads(df):
