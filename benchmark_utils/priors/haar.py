@@ -18,7 +18,7 @@ from benchmark_utils.operators.separable import orthonormal_dct
 from benchmark_utils.priors.base import LoadedPrior, PriorSpec, rows_of_level
 from benchmark_utils.schedule import NoiseSchedule
 
-# nodes of u, from, to and step: means to 1e-6 scales for coefficients of up to 80 scales (Laplace, Student to 1e-7)
+# nodes of u, from, to and step: means to 1e-6 scales (Student 1e-7) for coefficients of up to 80 scales
 NODES = {"laplace": (-16.0, 5.5, 0.125), "student": (-3.5, 20.1, 0.4)}
 DEGREES = 3  # of Student's law: a finite variance, and no fourth moment
 FLAT = 1e3  # sigma / scale above which Laplace's law is flat under the noise: derivatives of erfcx cancel there
