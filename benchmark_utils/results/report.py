@@ -151,7 +151,7 @@ def tradeoff_chart(df, task, axis):
         axes.plot(positions, heights, "o-", mfc="none", ms=11, color="0.5", label=charts.FRONT_LABEL)
     axes.set_xscale("log")
     # 300 is shorter than 3 x 10^2, which runs into its neighbour
-    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(LogFormatter())
     axes.margins(x=0.1)
     axes.grid(alpha=0.3)
