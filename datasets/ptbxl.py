@@ -1,9 +1,7 @@
-from functools import partial
-
 import torch
 from benchopt import BaseDataset
 
-from benchmark_utils.files.ptbxl import FOLDS, LEADS, UNITS, cut_middle_beat, cut_window, read_fold, read_shipped
+from benchmark_utils.files.ptbxl import FOLDS, LEADS, UNITS, choose_cut, read_fold, read_shipped
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.leads import lead_mask
 from benchmark_utils.options import check_options
@@ -63,7 +61,7 @@ class Dataset(BaseDataset):
                 "them; take fewer, or records=test for PTB-XL's own"
             )
         files = tuple(f"ECG {ecg_id}" for ecg_id in ids)
-        cut = cut_middle_beat if prior.name == "ecg_beats" else partial(cut_window, length=prior.signal_shape[1])
+        cut = choose_cut(prior)
         return {
             "x_true": torch.stack([cut(x, name=file) for x, file in zip(records, files, strict=True)]),
             "operator": lead_mask(self.task, prior.signal_shape, numbers, self.seen_leads(), self.units),

@@ -1,5 +1,7 @@
 """Read electrocardiograms: the shipped records, and those of a PTB-XL folder of the user's."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from scipy.signal import butter, find_peaks, sosfiltfilt
@@ -135,3 +137,11 @@ def cut_window(record, length, name):
         raise ValueError(f"windows of {length} samples are asked for, but {name} has {record.shape[1]}")
     first = (record.shape[1] - length) // 2
     return record[:, first : first + length]
+
+
+def choose_cut(prior):
+    """How a record becomes a signal of ``prior``: a function of it and of its ``name``.
+
+    For ``ecg_beats`` it cuts the middle beat, for any other prior the middle of the record.
+    """
+    return cut_middle_beat if prior.name == "ecg_beats" else partial(cut_window, length=prior.signal_shape[1])

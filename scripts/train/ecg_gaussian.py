@@ -11,7 +11,6 @@ shipped files, whose content must be listed in ``assets/SHA256SUMS``.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark_utils.files.ptbxl import LEADS as NAMES
-from benchmark_utils.files.ptbxl import cut_beats, cut_middle_beat, cut_window
+from benchmark_utils.files.ptbxl import choose_cut, cut_beats
 from benchmark_utils.metrics import mean_and_ci
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.leads import lead_mask
@@ -59,7 +58,7 @@ def fit_beats(beats):
 def posterior_mean_error(name, task, leads, records):
     """MAE of the exact posterior mean over the hidden entries of records (n, leads, 1000), and that of zeros."""
     prior, noise, numbers = Prior(name), GaussianNoise(NOISE_STD[task]), tuple(range(len(records)))
-    cut = cut_middle_beat if name == "ecg_beats" else partial(cut_window, length=prior.signal_shape[1])
+    cut = choose_cut(prior)
     x = torch.stack([cut(record, name=f"record {i}") for i, record in enumerate(records)])
     operator = lead_mask(task, prior.signal_shape, numbers, [NAMES.index(lead) for lead in leads]).double()
     stream = RNG(0, "measurement", task, numbers, dtype=torch.float64)
