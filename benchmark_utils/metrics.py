@@ -171,9 +171,7 @@ METRICS = {
     ),
     "si_sdri_mean": Metric("SI-SDRi of the mean", 1, "SI-SDRi of the mean over draws"),
     "psnr_mean": Metric("PSNR of the mean", 1, "PSNR of the mean over draws"),
-    "mae": Metric(
-        "MAE of a draw", -1, "mean absolute error; of a right draw about 1.4 times that of the mean", mae_score
-    ),
+    "mae": Metric("MAE of a draw", -1, "mean absolute error; of a right draw above that of the mean", mae_score),
     "mae_mean": Metric("MAE of the mean", -1, "mean absolute error of the mean over draws"),
     "rmse_mean": Metric("RMSE of the mean", -1, "root mean square error of the mean over draws"),
     "spread": Metric("spread", 0, "standard deviation over draws, root mean square over values, in the signal's unit"),

@@ -16,14 +16,15 @@ class Dataset(BaseDataset):
     """Electrocardiograms of PTB-XL from part of their leads or of their time: nine leads at 100 Hz.
 
     "PTB-XL, a large publicly available electrocardiography dataset", Wagner et al., Scientific Data 7:154, 2020,
-    https://doi.org/10.1038/s41597-020-0495-6; the tasks are those of the ECG follow-up of MGPS (Moufad et al., ICLR
-    2025, https://arxiv.org/abs/2410.09945). ``task`` is ``lead`` (the leads that ``leads`` names are seen, lead I
-    unless given), ``random_lead`` (three of the nine), ``block`` (the second half of all is hidden), ``gap`` (the
-    middle quarter) or ``denoise`` (all are seen, with noise 0.3 and not 0.05, unless ``noise_std`` says otherwise, in
-    the units of the leads). ``records`` is ``shipped``, 20 of them, ``test`` or ``validation``: fold 10 or 9 of the
-    user's PTB-XL, which ``PTBXL_PATH`` names, band-passed from 0.5 to 40 Hz (Butterworth of order 3, forwards and
-    backwards). ``units`` are ``z``, each lead of each record with mean 0 and variance 1, or ``mV``, for a prior of your
-    own. ``length`` is that of the window in samples.
+    https://doi.org/10.1038/s41597-020-0495-6; ``lead``, ``random_lead`` and ``block`` are tasks of the ECG follow-up
+    (Phil. Trans. R. Soc. A 383:20240330) of MGPS (Moufad et al., ICLR 2025, https://arxiv.org/abs/2410.09945), whose
+    measurements have no noise. ``task`` is ``lead`` (the leads that ``leads`` names are seen, lead I unless given),
+    ``random_lead`` (three of the nine), ``block`` (the second half of all is hidden), ``gap`` (the middle quarter) or
+    ``denoise`` (all are seen). The noise has standard deviation 0.3 for ``denoise`` and 0.05 for the others, or
+    ``noise_std`` in the units of the leads. ``records`` is ``shipped``, 20 of them, ``test`` or ``validation``: fold 10
+    or 9 of the user's PTB-XL, which ``PTBXL_PATH`` names, band-passed from 0.5 to 40 Hz (Butterworth of order 3,
+    forwards and backwards). ``units`` are ``z``, each lead of each record with mean 0 and variance 1, or ``mV``, for a
+    prior of your own. ``length`` is that of the window in samples.
     """
 
     name = "ptbxl"
@@ -85,6 +86,8 @@ class Dataset(BaseDataset):
             raise ValueError(f"leads={self.leads} is for task=lead: task={self.task} does not choose leads")
         if self.units == "mV" and self.records == "shipped":
             raise ValueError("the shipped records have lost their scales: units=mV needs records=test and PTBXL_PATH")
+        if self.units == "mV" and self.noise_std is None:
+            raise ValueError("units=mV needs noise_std, in mV: those of the tasks are for leads of variance 1")
 
     def seen_leads(self):
         """Positions in ``LEADS`` of the leads that ``leads`` names, one or several; raises ValueError."""

@@ -43,7 +43,8 @@ def read_fold(fold, first, n_records, units):
             f"records100 and that file), and name its folder by {how_to_name('ptbxl')}; records=shipped needs none"
         )
     try:
-        index = pd.read_csv(folder / INDEX, usecols=["ecg_id", "strat_fold", "filename_lr"])
+        columns = ["ecg_id", "strat_fold", "filename_lr"]
+        index = pd.read_csv(folder / INDEX, usecols=columns, dtype={"filename_lr": str})
     except ValueError as error:
         raise ValueError(f"{folder / INDEX} is not PTB-XL's index: download it again ({error})") from error
     index = index[index["strat_fold"] == fold]
@@ -71,7 +72,7 @@ def read_record(path, units):
         raise FileNotFoundError("records of PTB-XL are read by the package wfdb: pip install wfdb") from error
     try:
         record = wfdb.rdrecord(str(path))
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, KeyError) as error:
         raise ValueError(
             f"{path}.hea and .dat cannot be read as a WFDB record: download them again ({error})"
         ) from error

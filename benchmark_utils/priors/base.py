@@ -17,7 +17,7 @@ from benchmark_utils.schedule import NoiseSchedule
 class PriorSpec:
     """What is known of a prior before its weights are loaded.
 
-    ``family`` selects a solver's preset (ffhq, imagenet, ffhq_latent, audio, mixture, gaussian);
+    ``family`` selects a solver's preset (ffhq, imagenet, ffhq_latent, audio, ecg, mixture, digits, gaussian);
     ``signal_shape`` is the shape of an image, ``event_shape`` that of the sampled variable (the latent);
     ``load(device)`` returns a :class:`LoadedPrior`, read from the files that ``weights`` names. ``signal_range`` is
     the largest absolute value of a signal; where values are unbounded, their largest standard deviation. A

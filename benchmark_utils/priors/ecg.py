@@ -1,16 +1,13 @@
 """``ecg``: the embedded prior of electrocardiograms, a small 1-D U-Net trained by ``scripts/train/ecg.py``."""
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from benchmark_utils.files.ptbxl import LEADS, RECORD_LENGTH, WINDOW_LENGTH
-from benchmark_utils.files.weights import Asset, load_networks
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec, freeze, rows_of_level
-from benchmark_utils.priors.preconditioned import edm
-from benchmark_utils.schedule import NoiseSchedule
+from benchmark_utils.files.weights import Asset
+from benchmark_utils.priors.base import PriorSpec
+from benchmark_utils.priors.preconditioned import EmbeddedDenoiser, edm
 
 WEIGHTS = Asset("ecg/ecg.safetensors")
 SIGNAL_RANGE = 18.0  # the largest absolute value of the records it was trained on is 17.8
@@ -102,25 +99,6 @@ class ECGUNet(nn.Module):
         return c_skip * x + c_out * residual.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2)
 
 
-class ECG(LoadedPrior):
-    """The network on windows of ``length`` samples, used through the DDPM table at its exact sigma_t."""
-
-    dtype = torch.float32
-
-    def __init__(self, length, device):
-        self.device = torch.device(device)
-        self.event_shape = self.signal_shape = (len(LEADS), length)
-        self.schedule = NoiseSchedule.linear()
-        network = ECGUNet()
-        load_networks(WEIGHTS.find(), {"": network})
-        self.network = freeze(network, self.device)
-        self.networks = [self.network]
-
-    def denoise_sigma(self, x, sigma):
-        with self.autocast():
-            return self.network(x, rows_of_level(sigma, x).to(x))
-
-
 def check_length(length, divisor):
     """Raise ValueError unless windows can have ``length`` samples: a multiple of ``divisor``, up to a record's."""
     if type(length) is not int or length % divisor or not 0 < length <= RECORD_LENGTH:
@@ -130,8 +108,12 @@ def check_length(length, divisor):
 def ecg(length=WINDOW_LENGTH):
     """Nine z-normalised leads of PTB-XL: the embedded network; ``length`` is a multiple of 8 samples at 100 Hz."""
     check_length(length, 8)
-    load = functools.partial(ECG, length)
-    return PriorSpec("ecg", (len(LEADS), length), load, weights=WEIGHTS, signal_range=SIGNAL_RANGE)
+    shape = (len(LEADS), length)
+
+    def load(device):
+        return EmbeddedDenoiser(ECGUNet(), WEIGHTS, shape, device)
+
+    return PriorSpec("ecg", shape, load, weights=WEIGHTS, signal_range=SIGNAL_RANGE)
 
 
 PRIORS = {"ecg": ecg}

@@ -21,8 +21,8 @@ class StationaryGaussian(LoadedPrior):
     """Zero-mean stationary leads on a circle of ``length`` samples, an even number, in float64.
 
     ``covariance`` (leads, leads, lags) is ``E[x_a(t + k) x_b(t)]``, k = 0, 1, ...; a linear taper ends it at half the
-    circle, so that the spectra S(f) = Q diag(v) Q^H, (frequencies, leads, leads), have no negative eigenvalue v but for
-    what the estimate leaves, which is raised to ``FLOOR``. Each frequency is a Gaussian of its own:
+    circle; eigenvalues v of the spectra S(f) = Q diag(v) Q^H, (frequencies, leads, leads), that the estimate leaves
+    below ``FLOOR`` are raised to it. Each frequency is a Gaussian of its own:
       E[x_0 | x_0 + sigma eps] = F^-1 Q diag(v / (v + sigma^2)) Q^H F (x_0 + sigma eps)
     Raises ValueError if there are fewer lags than half the circle.
     """

@@ -3,11 +3,12 @@
 import torch
 import torch.nn.functional as F
 
-from benchmark_utils.files.weights import Asset, read_safetensors
-from benchmark_utils.priors.base import LoadedPrior, PriorSpec, freeze, rows_of_level
-from benchmark_utils.schedule import NoiseSchedule
+from benchmark_utils.files.weights import Asset
+from benchmark_utils.priors.base import PriorSpec
+from benchmark_utils.priors.preconditioned import EmbeddedDenoiser
 
 WEIGHTS = Asset("faces64/faces64.safetensors")
+SHAPE = (3, 64, 64)
 
 
 class EDMUNet(torch.nn.Module):
@@ -55,23 +56,8 @@ class EDMUNet(torch.nn.Module):
         return c_skip * x + c_out * F.pixel_shuffle(residual, 2)
 
 
-class Faces64(LoadedPrior):
-    """The network on 64-px faces, used through the DDPM table at its exact sigma_t."""
-
-    event_shape = signal_shape = (3, 64, 64)
-    dtype = torch.float32
-
-    def __init__(self, device):
-        self.device = torch.device(device)
-        self.schedule = NoiseSchedule.linear()
-        network = EDMUNet()
-        network.load_state_dict(read_safetensors(WEIGHTS.find()))
-        self.network = freeze(network, self.device)
-        self.networks = [self.network]
-
-    def denoise_sigma(self, x, sigma):
-        with self.autocast():
-            return self.network(x, rows_of_level(sigma, x).to(x))
+def load(device):
+    return EmbeddedDenoiser(EDMUNet(), WEIGHTS, SHAPE, device)
 
 
-PRIORS = {"faces64": lambda: PriorSpec("ffhq", Faces64.signal_shape, Faces64, weights=WEIGHTS)}
+PRIORS = {"faces64": lambda: PriorSpec("ffhq", SHAPE, load, weights=WEIGHTS)}

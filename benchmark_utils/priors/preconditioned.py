@@ -8,7 +8,8 @@ import math
 
 import torch
 
-from benchmark_utils.priors.base import LoadedPrior, expand_like, rows_of_level
+from benchmark_utils.files.weights import load_networks
+from benchmark_utils.priors.base import LoadedPrior, expand_like, freeze, rows_of_level
 from benchmark_utils.priors.networks import Network
 from benchmark_utils.schedule import NoiseSchedule
 
@@ -33,6 +34,24 @@ class PreconditionedNetwork(Network):
         label = self.preconditioning(sigma.clamp(*self.levels))[4]
         c_skip, c_out, c_in = (expand_like(values, x) for values in scalings)
         return c_skip * x + c_out * self.predict(c_in * x + offset, label)
+
+
+class EmbeddedDenoiser(LoadedPrior):
+    """A shipped network ``D(x; sigma)`` for signals of one shape, used through the DDPM table at its exact sigma_t."""
+
+    dtype = torch.float32
+
+    def __init__(self, network, weights, shape, device):
+        self.device = torch.device(device)
+        self.event_shape = self.signal_shape = shape
+        self.schedule = NoiseSchedule.linear()
+        load_networks(weights.find(), {"": network})
+        self.network = freeze(network, self.device)
+        self.networks = [self.network]
+
+    def denoise_sigma(self, x, sigma):
+        with self.autocast():
+            return self.network(x, rows_of_level(sigma, x).to(x))
 
 
 def edm(sigma, sigma_data, sign):

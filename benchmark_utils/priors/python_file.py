@@ -3,7 +3,8 @@
 The file has ``event_shape``, a tuple, and ``denoise_sigma(x, sigma)``, which returns ``E[x_0 | x_0 + sigma eps = x]``
 for ``x`` (n, *event_shape) and ``sigma`` (n, 1, ..., 1), differentiable; or one subclass of
 :class:`~benchmark_utils.priors.base.LoadedPrior`, made by ``Class(device)``, with the class attribute ``event_shape``.
-Optional: ``signal_shape`` (of a latent prior), ``family`` (whose presets solvers take, else ffhq for images).
+Optional: ``signal_shape`` (of a latent prior), ``family`` (whose presets solvers take, else ffhq for images, ``ecg``
+for electrocardiograms), ``signal_range`` (the largest absolute value of a signal, else 1).
 """
 
 import inspect
@@ -40,10 +41,10 @@ class PythonFile(Weights):
     name: str
 
     shipped = closed_form = labelled = tilted_denoiser = False
-    signal_range = 1.0
     weights = property(lambda self: self)
     path = property(lambda self: own_path(self.name))
     has_networks = property(lambda self: inspect.isclass(self.source))  # a function is called as it is
+    signal_range = property(lambda self: float(getattr(self.source, "signal_range", 1.0)))
     is_latent = property(lambda self: self.signal_shape != self.event_shape)
     event_shape = property(lambda self: tuple(self.source.event_shape))
     signal_shape = property(lambda self: tuple(getattr(self.source, "signal_shape", self.event_shape)))

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmark_utils.files.weights import load_networks
 from benchmark_utils.priors import Prior
 from benchmark_utils.priors.ecg import ECGUNet
-from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, train
+from scripts.train.loop import add_arguments, denoising_loss, draw_sigmas, print_errors, train
 
 EVALUATED_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 LEADS = [0, 1, 2, 6, 7, 8, 9, 10, 11]
@@ -38,6 +39,8 @@ def main():
     windows = records.unfold(2, LENGTH, 1)  # (records, 9, positions, 512), a view
     torch.manual_seed(0)
     network = ECGUNet()
+    if args.start:
+        load_networks(args.start, {"": network})
     print(f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} M parameters", flush=True)
 
     def loss_of_batch(denoiser, generator):
@@ -48,9 +51,7 @@ def main():
         return denoising_loss(denoiser, windows[record, :, position], sigma, ECGUNet.SIGMA_DATA, generator)
 
     def evaluate(denoiser):
-        for name, x in measured.items():
-            errors = {sigma: denoising_error(denoiser, x, sigma, seed=0) for sigma in EVALUATED_SIGMAS}
-            print(f"{name} mse  " + "  ".join(f"{sigma:g}: {error:.5f}" for sigma, error in errors.items()), flush=True)
+        print_errors(denoiser, measured, EVALUATED_SIGMAS)
 
     stationary = Prior("ecg_stationary").load(args.device)
     print("the stationary Gaussian", flush=True)

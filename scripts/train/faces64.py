@@ -2,8 +2,9 @@
 
     python -m scripts.train.faces64 --train faces64_train.parquet --heldout faces64_heldout.parquet
 
-Both parquet files have the columns ``name`` and ``webp`` (64-px WebP bytes); the denoising errors are also reported
-for the shipped FFHQ thumbnails, which are never trained on. ``--start`` goes on from a file of weights.
+Both parquet files have the columns ``name`` and ``webp`` (64-px WebP bytes). They are not shipped: UTKFace's aligned
+200-px crops, without the grey ones, resized to 64 (Lanczos). The denoising errors are also reported for the shipped
+FFHQ thumbnails, which are never trained on.
 The loss is the EDM denoising loss (Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. 8)
 with ln sigma ~ N(-0.8, 1.2^2), or ``--log-sigma``, for 95 % of the images and log-uniform over
 the network's whole range for the rest, so that the start of sampling is seen too.
@@ -28,7 +29,7 @@ from torchvision.utils import save_image
 from benchmark_utils.files.images import THUMBNAILS
 from benchmark_utils.priors.faces64 import EDMUNet
 from benchmark_utils.schedule import karras_levels
-from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, train
+from scripts.train.loop import add_arguments, denoising_loss, draw_sigmas, print_errors, train
 
 EVALUATED_SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SHARPENING, CHROMA = (0.1, 1.8), (0.8, 1.6)  # the ranges of the augmentation strengths
@@ -89,15 +90,6 @@ def augment(images, generator):
     return x.clamp(-1, 1)
 
 
-def denoising_errors(denoiser, images, device, n_seeds=1):
-    """Mean squared denoising error per value on the [-1, 1] scale, for each sigma."""
-    x = to_range(images, device)
-    return {
-        sigma: sum(denoising_error(denoiser, x, sigma, seed) for seed in range(n_seeds)) / n_seeds
-        for sigma in EVALUATED_SIGMAS
-    }
-
-
 @torch.no_grad()
 def unconditional_samples(denoiser, n, device, n_steps=40):
     """Euler's method on the probability-flow ODE with the rho = 7 grid of Karras et al., eq. (5)."""
@@ -122,7 +114,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--heldout", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="weights to go on from, a safetensors file")
     parser.add_argument("--channels", type=int, nargs="+", default=EDMUNet.CHANNELS)
     parser.add_argument("--log-sigma", type=float, nargs=2, default=(-0.8, 1.2), metavar=("MEAN", "STD"))
     add_arguments(parser, "outputs/train_faces64", minutes=150, cool_down=25, batch_size=32, evaluate_every=25)
@@ -133,8 +124,9 @@ def main():
     print(describe(network), flush=True)
     if args.start:
         network.load_state_dict(load_file(args.start))
-    images, heldout = load_images(args.train).to(args.device), load_images(args.heldout)
-    faces = read_pixels(sorted(THUMBNAILS.glob("*.png")))
+    images = load_images(args.train).to(args.device)
+    heldout = to_range(load_images(args.heldout), args.device)
+    faces = to_range(read_pixels(sorted(THUMBNAILS.glob("*.png"))), args.device)
 
     def loss_of_batch(denoiser, generator):
         index = torch.randint(len(images), (args.batch_size,), generator=generator, device=args.device)
@@ -143,10 +135,8 @@ def main():
         return denoising_loss(denoiser, augment(images[index], generator), sigma, EDMUNet.SIGMA_DATA, generator)
 
     def evaluate(denoiser):
-        for name, held, n_seeds in ("held-out", heldout, 1), ("faces", faces, 8):
-            errors = denoising_errors(denoiser, held, args.device, n_seeds)
-            table = "  ".join(f"{sigma:g}: {error:.5f}" for sigma, error in errors.items())
-            print(f"{name:8s} mse  {table}", flush=True)
+        print_errors(denoiser, {"held-out": heldout}, EVALUATED_SIGMAS)
+        print_errors(denoiser, {"faces": faces}, EVALUATED_SIGMAS, n_seeds=8)
         samples = unconditional_samples(denoiser, 32, args.device)
         save_image(samples.clamp(-1, 1) / 2 + 0.5, args.out / "samples.png", nrow=8)
 

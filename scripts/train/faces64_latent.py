@@ -4,7 +4,7 @@
     python -m scripts.train.faces64_latent unet --train train.parquet --heldout heldout.parquet \\
         --start outputs/train_faces64_latent/autoencoder/faces64_latent.safetensors
 
-Both parquet files have the columns ``name`` and ``webp`` (64-px WebP bytes). As in latent diffusion (Rombach et al.
+Both parquet files are those of ``faces64.py``. As in latent diffusion (Rombach et al.
 2022, https://arxiv.org/abs/2112.10752) there are two stages, without the discriminator:
 
 autoencoder
@@ -17,7 +17,8 @@ unet
     data of unit variance is the preconditioning of Karras et al. 2022 (https://arxiv.org/abs/2206.00364, table 1).
     ln sigma ~ N(-0.2, 1.4^2) for 95 % of the latents and log-uniform over the schedule for the rest.
 
-The weights start from those in ``--start``, those of the stage's own network among them. The files of a stage are in
+The weights start from those in ``--start``, those of the stage's own network among them. What the first stage writes
+without ``--start`` has an untrained U-Net: it is for the second stage only. The files of a stage are in
 ``<out>/<stage>``; ``scripts/train/loop.py`` says how the run is timed, resumed and cooled down.
 """
 
@@ -35,7 +36,7 @@ from benchmark_utils.files.weights import load_networks
 from benchmark_utils.metrics import lpips_network, psnr_score
 from benchmark_utils.priors.latent import PATCH, latent_schedule, tiny_autoencoder, tiny_prior, tiny_unet
 from scripts.train.faces64 import EVALUATED_SIGMAS, augment, draw_uniform, load_images, read_pixels, to_range
-from scripts.train.loop import add_arguments, denoising_error, denoising_loss, draw_sigmas, fast_arithmetic, train
+from scripts.train.loop import add_arguments, denoising_loss, draw_sigmas, fast_arithmetic, print_errors, train
 
 LPIPS_WEIGHT, KL_WEIGHT = 0.1, 0.002
 
@@ -132,14 +133,10 @@ def train_unet(unet, autoencoder, images, measured, args):
         sigma = draw_sigmas(args.batch_size, -0.2, 1.4, levels, generator)
         return denoising_loss(denoiser, z, sigma, Denoiser.SIGMA_DATA, generator)
 
-    return train(denoiser, loss_of_batch, lambda average: print_errors(average, latents), "unet", args).unet, scale
+    def evaluate(average):
+        print_errors(average, latents, EVALUATED_SIGMAS)
 
-
-def print_errors(denoiser, latents):
-    """Mean squared denoising error per latent value, for each sigma."""
-    for name, z in latents.items():
-        errors = (f"{sigma:g}: {denoising_error(denoiser, z, sigma, 0):.5f}" for sigma in EVALUATED_SIGMAS)
-        print(f"{name:8s} mse  " + "  ".join(errors), flush=True)
+    return train(denoiser, loss_of_batch, evaluate, "unet", args).unet, scale
 
 
 def main():
@@ -147,7 +144,6 @@ def main():
     parser.add_argument("stage", choices=["autoencoder", "unet"])
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--heldout", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="weights to start from, a safetensors file as this script writes it")
     out = "outputs/train_faces64_latent"
     add_arguments(parser, out, minutes=60, cool_down=20, batch_size=32, evaluate_every=20)
     args = parser.parse_args()
@@ -176,7 +172,7 @@ def main():
     path = args.out / "faces64_latent.safetensors"
     save_file(tensors | {"scale": torch.tensor([scale], dtype=torch.float32)}, path)
     prior = tiny_prior(path, args.device)
-    print_errors(prior.denoise_sigma, {name: prior.encode(x) for name, x in measured.items()})
+    print_errors(prior.denoise_sigma, {name: prior.encode(x) for name, x in measured.items()}, EVALUATED_SIGMAS)
     save_image(unconditional_samples(prior, 16).clamp(-1, 1) / 2 + 0.5, args.out / "samples.png", nrow=8)
 
 

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from benchmark_utils.priors.mixture import FactorAnalyserMixture
-from scripts.train.faces64 import denoising_errors, load_images, to_range
+from scripts.train.faces64 import EVALUATED_SIGMAS, load_images, to_range
+from scripts.train.loop import print_errors
 
 # a component that settles on near-identical images would otherwise shrink to a spike
 ISOTROPIC_FLOOR = 0.02
@@ -150,8 +151,11 @@ def main():
     save_file(tensors, args.out)
     stored = {name: value.double() for name, value in load_file(args.out).items()}
     prior = FactorAnalyserMixture(**stored, event_shape=(3, 64, 64))
-    errors = denoising_errors(lambda x, sigma: prior.denoise_sigma(x.double(), sigma.double()).float(), heldout, "cpu")
-    print("held-out denoising mse  " + "  ".join(f"{sigma:g}: {error:.5f}" for sigma, error in errors.items()))
+    print_errors(
+        lambda x, sigma: prior.denoise_sigma(x.double(), sigma.double()).float(),
+        {"held-out": to_range(heldout, "cpu")},
+        EVALUATED_SIGMAS,
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The training loop of the networks of this folder: what it counts are the examples that it has drawn.
+"""The training loop of the networks of this folder.
 
 The learning rate is constant after a warm-up and falls as a cosine to 0 over the last ``--cool-down`` of
 ``--minutes``. The clock is the wall clock of this process, summed over resumes.
-The run continues from ``<out>/checkpoint.pt`` if that exists. ``<out>/checkpoint_stable.pt`` is the
-state before the fall: copied over ``checkpoint.pt``, it starts a longer run with a larger ``--minutes``.
+The run continues from ``<out>/checkpoint.pt`` if that exists and had the same ``--start``.
+``<out>/checkpoint_stable.pt`` is the state before the fall: copied over ``checkpoint.pt``, it starts a longer run with
+a larger ``--minutes``.
 The exponential moving average of the weights is what gets evaluated and exported.
 """
 
@@ -19,13 +20,14 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmark_utils.files.paths import write_atomically
+from benchmark_utils.files.paths import sha256_of, write_atomically
 
 WARM_UP = 10_000  # examples
 
 
 def add_arguments(parser, out, minutes, cool_down, batch_size, evaluate_every):
     """The options that :func:`train` reads, with these defaults."""
+    parser.add_argument("--start", type=Path, help="weights to start from, a safetensors file of this script")
     parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--minutes", type=float, default=minutes, help="of training in all")
     parser.add_argument("--cool-down", type=float, default=cool_down, help="minutes of falling learning rate")
@@ -88,6 +90,16 @@ def denoising_error(denoiser, x, sigma, seed):
     return total / len(x)
 
 
+def print_errors(denoiser, sets, sigmas, n_seeds=1):
+    """:func:`denoising_error` of each of the named sets at each level, mean over noise draws."""
+    for name, x in sets.items():
+        table = []
+        for sigma in sigmas:
+            errors = [denoising_error(denoiser, x, sigma, seed) for seed in range(n_seeds)]
+            table.append(f"{sigma:g}: {sum(errors) / n_seeds:.5f}")
+        print(f"{name:8s} mse  {'  '.join(table)}", flush=True)
+
+
 def learning_rate_factor(seen, seconds, total, cool_down):
     """Linear warm-up over examples, constant, then a cosine to 0 over the last ``cool_down`` seconds."""
     progress = max(0.0, 1 - (total - seconds) / cool_down) if cool_down else 0.0
@@ -99,12 +111,13 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
 
     ``loss_of_batch(network, generator)`` is the mean loss of ``args.batch_size`` new examples, drawn by the generator,
     which is on ``args.device``; ``evaluate(average)`` prints what the average can do, inside :func:`fast_arithmetic`.
-    ``<args.out>/<name>.safetensors`` has the average in half precision. Raises FloatingPointError where the loss is no
-    finite number.
+    ``<args.out>/<name>.safetensors`` has the average in half precision. Raises FloatingPointError where the loss or its
+    gradient is not finite, and ValueError if the checkpoint is of a run with another ``args.start``.
     """
     start = time.perf_counter()
     args.out.mkdir(parents=True, exist_ok=True)
-    total, cool_down = 60 * args.minutes, 60 * args.cool_down
+    total, cool_down = 60 * args.minutes, 60 * min(args.cool_down, args.minutes)
+    start_weights = sha256_of(args.start) if args.start else "none"
     network = network.to(args.device, memory_format=torch.channels_last)
     averaged_network = copy.deepcopy(network).eval().requires_grad_(False)
     parameters, averages = list(network.parameters()), list(averaged_network.parameters())
@@ -113,6 +126,8 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
     checkpoint_path = args.out / "checkpoint.pt"
     if checkpoint_path.exists():
         checkpoint = torch.load(checkpoint_path, map_location=args.device, weights_only=True)
+        if checkpoint["start"] != start_weights:
+            raise ValueError(f"{checkpoint_path} is of a run with another --start: delete it or take another --out")
         network.load_state_dict(checkpoint["network"])
         averaged_network.load_state_dict(checkpoint["average"])
         optimiser.load_state_dict(checkpoint["optimiser"])
@@ -128,7 +143,7 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
 
     def checkpoint(path):
         state = {"network": network.state_dict(), "average": averaged_network.state_dict()}
-        state |= {"optimiser": optimiser.state_dict(), "seen": seen, "seconds": clock()}
+        state |= {"optimiser": optimiser.state_dict(), "seen": seen, "seconds": clock(), "start": start_weights}
         write_atomically(path, lambda partial: torch.save(state, partial))
 
     def report():
@@ -138,24 +153,25 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
         weights = {key: value.half().contiguous() for key, value in averaged_network.state_dict().items()}
         write_atomically(args.out / f"{name}.safetensors", lambda partial: save_file(weights, partial))
 
-    seconds = last_checkpoint = last_evaluation = clock()
-    mean_loss, first = 0.0, seen
+    seconds = seconds_before
+    last_checkpoint = last_evaluation = clock()
+    losses, first = [], seen
     while seconds < total:
         for group in optimiser.param_groups:
             group["lr"] = args.learning_rate * learning_rate_factor(seen, seconds, total, cool_down)
         loss = loss_of_batch(compiled_network, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if not (loss + norm).isfinite():
+            raise FloatingPointError(f"loss {loss:g}, gradient {norm:g} after {seen} examples: lower the learning rate")
         optimiser.step()
         seen += args.batch_size
         # half-life: 5 % of the examples seen so far, at most 20,000
         decay = 0.5 ** (args.batch_size / max(1.0, min(20_000, 0.05 * seen)))
         with torch.no_grad():
             torch._foreach_lerp_(averages, parameters, 1 - decay)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss is {loss.item()} after {seen} examples: lower the learning rate")
-        mean_loss += 0.01 * (loss.item() - mean_loss)
+        losses.append(loss.item())
 
         before, seconds = seconds, clock()
         if before < total - cool_down <= seconds:
@@ -163,8 +179,9 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
         if seconds - last_checkpoint > 60 * args.checkpoint_every:
             checkpoint(checkpoint_path)
             rate = (seen - first) / (seconds - last_checkpoint)
-            print(f"{seconds / 60:6.1f} min  {seen:8d} examples  loss {mean_loss:.4f}  {rate:.1f} a second", flush=True)
-            last_checkpoint, first = seconds, seen
+            loss = sum(losses) / len(losses)  # since the last checkpoint
+            print(f"{seconds / 60:6.1f} min  {seen:8d} examples  loss {loss:.4f}  {rate:.1f} a second", flush=True)
+            last_checkpoint, first, losses = seconds, seen, []
         if seconds - last_evaluation > 60 * args.evaluate_every and total - seconds > 30 * args.evaluate_every:
             report()
             last_evaluation = clock()

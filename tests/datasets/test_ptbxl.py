@@ -50,7 +50,9 @@ def test_random_leads_belong_to_the_record():
     assert masks(task="random_lead", first=5, n_records=2).equal(found[5:7])
 
 
-@pytest.mark.parametrize("task, std", [("lead", 0.05), ("random_lead", 0.05), ("gap", 0.05), ("denoise", 0.3)])
+@pytest.mark.parametrize(
+    "task, std", [("lead", 0.05), ("random_lead", 0.05), ("block", 0.05), ("gap", 0.05), ("denoise", 0.3)]
+)
 def test_hidden_entries_are_zero_and_the_others_noisy(task, std):
     found = objective(**SMALL, task=task)
     problem, x = found.problem, found.x_true
@@ -166,14 +168,13 @@ def test_samples_do_not_depend_on_the_batch(name):
 
 
 @pytest.mark.parametrize("name", ["ddnm", "dps", "mgps", "mgdm", "mmps"])
-def test_scores_of_the_network_do_not_depend_on_the_batch(name):
-    """Convolutions round differently for other batch sizes, and optimisers amplify that: 0.01 of the MAE."""
+def test_draws_of_the_network_do_not_depend_on_the_batch(name):
+    """But for rounding: convolutions add in another order for other batch sizes."""
     Solver = import_module(f"solvers.{name}").Solver
     found = objective(prior="ecg", length=64, task="lead", n_records=3)
     config = {key: value for key, value in (Solver.test_config or {}).items() if key != "dataset"}
     together, alone = (draw(Solver, found.problem, found.prior, 2, batch_size=size, **config) for size in (3, 1))
-    error = [(x - found.x_true[:, None]).abs().mean((1, 2, 3)) for x in (together, alone)]
-    torch.testing.assert_close(*error, rtol=0, atol=0.01)
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,8 @@ def test_scores_of_the_network_do_not_depend_on_the_batch(name):
         ({"records": "train"}, "records must be one of shipped, validation, test, got 'train'"),
         ({"units": "V"}, "units must be one of z, mV, got 'V'"),
         ({"units": "mV"}, "units=mV needs records=test and PTBXL_PATH"),
-        ({"units": "mV", "records": "test"}, "prior=ecg is of leads of variance 1"),
+        ({"units": "mV", "records": "test"}, "units=mV needs noise_std, in mV"),
+        ({"units": "mV", "records": "test", "noise_std": 0.01}, "prior=ecg is of leads of variance 1"),
         ({"first": 15}, "20 records are shipped, counted from 0: first=15, n_records=20 go beyond them; take fewer"),
         ({"n_records": 0}, "ptbxl: n_records must be a whole number of 1 or more, got 0"),
         ({"n_records": 2.5}, "ptbxl: n_records must be a whole number of 1 or more, got 2.5"),

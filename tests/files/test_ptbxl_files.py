@@ -20,6 +20,7 @@ from benchmark_utils.schedule import NoiseSchedule
 
 class OfMillivolts(LoadedPrior):
     event_shape = signal_shape = (9, 512)
+    family, signal_range = "ecg", 5
     dtype = torch.float64
 
     def __init__(self, device):
@@ -27,9 +28,6 @@ class OfMillivolts(LoadedPrior):
 
     def denoise_sigma(self, x, sigma):
         return x / (1 + sigma**2)
-
-def load(device):
-    return OfMillivolts(device)
 """
 
 
@@ -88,12 +86,14 @@ def test_test_fold_in_the_order_of_the_index(ptbxl):
 def test_millivolts_with_a_prior_of_ones_own(ptbxl, tmp_path):
     prior = tmp_path / "millivolts.py"
     prior.write_text(OWN_PRIOR)
-    data = Dataset.get_instance(records="test", n_records=1, units="mV", prior=str(prior)).get_data()
-    size = data["x_true"][0].std(1)
+    options = {"records": "test", "n_records": 1, "units": "mV", "prior": str(prior)}
+    with pytest.raises(ValueError, match="units=mV needs noise_std, in mV"):
+        Dataset.get_instance(**options).get_data()
+    found = objective_of(Dataset.get_instance(**options, noise_std=0.01))
+    size = found.x_true[0].std(1)
     torch.testing.assert_close(size[1] / size[0], torch.tensor(2.0, dtype=torch.float64), rtol=0.02, atol=0)
-    options = {"records": "test", "n_records": 1, "units": "mV", "prior": str(prior), "noise_std": 0.01}
-    found = objective_of(Dataset.get_instance(**options))
     assert found.problem.noise.std == 0.01
+    assert (found.prior.family, found.prior.signal_range) == ("ecg", 5)
     skipped, reason = Regression.get_instance().skip(problem=found.problem, prior=found.prior)
     assert skipped and "unit_variance" in reason
 
@@ -111,48 +111,51 @@ def test_records_without_beats_are_named(ptbxl):
         Dataset.get_instance(records="test", n_records=1, prior="ecg_beats").get_data()
 
 
-def damaged(folder, **changes):
-    signals, options = tones(), {}
-    if "length" in changes:
-        signals = tones(changes["length"])
-    if "rate" in changes:
-        options["rate"] = changes["rate"]
-    if "nan" in changes:
-        signals[123, 7] = np.nan
-    if "flat" in changes:
-        signals[:, 10] = changes["flat"]
-    if "blip" in changes:
-        signals[:, 3] = 0.0
-        signals[500, :3] = 0.01
-        signals[:500, :3] = signals[501:, :3] = 0.0
-    if "units" in changes:
-        options["units"] = changes["units"]
-    if "leads" in changes:
-        return write(folder, "bad", signals[:, :6], leads=TWELVE[:6])
-    if "signals" in changes:
-        (folder / "bad.hea").write_text("bad 0 100 1000\n")
-        return folder / "bad"
-    return write(folder, "bad", signals, **options)
+def tones_with(where, values):
+    signals = tones()
+    signals[where] = values
+    return signals
+
+
+BLIP = np.zeros((1000, 4))
+BLIP[500, :3] = 0.01
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    "signals, options, message",
     [
-        ({"length": 756}, "bad.hea has 756 samples, but 10 seconds, 1000, are needed"),
-        ({"rate": 500}, "bad.hea has 500 samples per second, but 100 are needed: give PTB-XL's records100"),
-        ({"leads": 6}, "bad.hea has no lead V1, V2, V3, V4, V5, V6: all of I, II, III"),
-        ({"nan": True}, "bad.dat has samples that are no finite numbers, first in lead V2 at 1.23 s"),
-        ({"flat": 0.0}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
-        ({"flat": 0.3}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
-        ({"blip": True}, "bad.dat: lead I is flat: leave the record out of ptbxl_database.csv"),
-        ({"units": "uV"}, "bad.hea has a lead in uV, but mV are needed: give PTB-XL's own files"),
-        ({"signals": 0}, "bad.hea has no lead I, II, III, V1, V2, V3, V4, V5, V6: all of I, II, III"),
+        (tones(756), {}, "bad.hea has 756 samples, but 10 seconds, 1000, are needed"),
+        (tones(), {"rate": 500}, "bad.hea has 500 samples per second, but 100 are needed: give PTB-XL's records100"),
+        (tones()[:, :6], {"leads": TWELVE[:6]}, "bad.hea has no lead V1, V2, V3, V4, V5, V6: all of I, II, III"),
+        (
+            tones_with((123, 7), np.nan),
+            {},
+            "bad.dat has samples that are no finite numbers, first in lead V2 at 1.23 s",
+        ),
+        (tones_with(np.s_[:, 10], 0.0), {}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
+        (tones_with(np.s_[:, 10], 0.3), {}, "bad.dat: lead V5 is flat: leave the record out of ptbxl_database.csv"),
+        (tones_with(np.s_[:, :4], BLIP), {}, "bad.dat: lead I is flat: leave the record out of ptbxl_database.csv"),
+        (tones(), {"units": "uV"}, "bad.hea has a lead in uV, but mV are needed: give PTB-XL's own files"),
     ],
 )
-def test_records_that_cannot_be_used(tmp_path, changes, message):
-    path = damaged(tmp_path, **changes)
+def test_records_that_cannot_be_used(tmp_path, signals, options, message):
+    path = write(tmp_path, "bad", signals, **options)
     with pytest.raises(ValueError) as caught:
         read_record(path, "z")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header, message",
+    [
+        ("bad 0 100 1000", "bad.hea has no lead I, II, III, V1, V2, V3, V4, V5, V6: all of I, II, III"),
+        ("bad 1 100 1000\nbad.dat 999 1000(0)/mV", "bad.hea and .dat cannot be read as a WFDB record"),
+    ],
+)
+def test_headers_that_cannot_be_used(tmp_path, header, message):
+    (tmp_path / "bad.hea").write_text(header + "\n")
+    with pytest.raises(ValueError) as caught:
+        read_record(tmp_path / "bad", "z")
     assert message in str(caught.value)
 
 
@@ -167,6 +170,9 @@ def test_missing_and_cut_off_files(ptbxl):
         read_fold(10, 2, 3, "z")
     (ptbxl / "ptbxl_database.csv").write_text("ecg_id,strat_fold,filename_lr\n1,9,one\n2,10,\n")
     with pytest.raises(ValueError, match="ptbxl_database.csv names no file for ECG 2: download it again"):
+        read_fold(10, 0, 1, "z")
+    (ptbxl / "ptbxl_database.csv").write_text("ecg_id,strat_fold,filename_lr\n1,10,5\n")
+    with pytest.raises(ValueError, match="5.hea and .dat cannot be read as a WFDB record"):
         read_fold(10, 0, 1, "z")
     (ptbxl / "ptbxl_database.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="is not PTB-XL's index"):

@@ -1,6 +1,7 @@
 """What made embedded priors: lagged covariances, networks as they are trained and as they are used, the loop."""
 
 import argparse
+import math
 from functools import partial
 
 import pytest
@@ -11,8 +12,16 @@ from benchmark_utils.files.weights import Asset
 from benchmark_utils.priors.ecg import ECGUNet
 from benchmark_utils.priors.latent import tiny_prior
 from scripts.train.ecg_gaussian import N_LAGS, lagged_covariances
+from scripts.train.faces64 import warp
 from scripts.train.faces64_latent import Denoiser
-from scripts.train.loop import add_arguments, denoising_loss, has_bfloat16, train
+from scripts.train.loop import (
+    add_arguments,
+    denoising_loss,
+    draw_sigmas,
+    has_bfloat16,
+    learning_rate_factor,
+    train,
+)
 
 
 def test_lagged_covariances_are_means_over_pairs_of_samples():
@@ -87,19 +96,67 @@ def test_training_resumes_where_it_stopped(tmp_path, capsys):
     def loss_of_batch(denoiser, generator, target=1.0):
         return denoising_loss(denoiser, torch.full((4, 3), target), torch.ones(4), 1.0, generator)
 
-    def run(minutes):
-        args = parser.parse_args(["--minutes", str(minutes), "--device", "cpu"])
+    def run(minutes, loss_of_batch=loss_of_batch, options=()):
+        args = parser.parse_args(["--minutes", str(minutes), "--device", "cpu", *options])
         train(Scale(), loss_of_batch, lambda network: None, "scale", args, False)
         return torch.load(tmp_path / "checkpoint.pt"), load_file(tmp_path / "scale.safetensors")["scale"]
 
     first, weights = run(0.005)
     assert first["seen"] > 0 and first["network"]["scale"] > 0
-    assert weights == first["average"]["scale"].half()
+    assert weights == first["average"]["scale"].half() and first["average"] != first["network"]
     same, _ = run(0.0)
-    assert same["seen"] == first["seen"] and same["network"]["scale"] == first["network"]["scale"]
+    for part in ("seen", "network", "average", "optimiser", "start"):
+        assert same[part] == first[part], part
     assert f"resuming after {first['seen']} examples" in capsys.readouterr().out
     second, _ = run(first["seconds"] / 60 + 0.01)
     assert second["seen"] > first["seen"] and second["seconds"] > first["seconds"]
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        args = parser.parse_args(["--minutes", "100", "--device", "cpu"])
-        train(Scale(), partial(loss_of_batch, target=torch.nan), lambda network: None, "scale", args, False)
+    with pytest.raises(ValueError, match="is of a run with another --start"):
+        run(100, options=["--start", str(tmp_path / "scale.safetensors")])
+
+    def infinite_gradient(denoiser, generator):
+        loss = loss_of_batch(denoiser, generator)
+        return loss + (denoiser.scale - denoiser.scale.detach()).sqrt().sum()
+
+    for loss in (partial(loss_of_batch, target=torch.nan), infinite_gradient):
+        with pytest.raises(FloatingPointError, match="lower the learning rate"):
+            run(100, loss, ["--checkpoint-every", "0"])
+        assert torch.load(tmp_path / "checkpoint.pt")["network"]["scale"].isfinite()
+
+
+def test_the_learning_rate_falls_at_the_end(tmp_path):
+    """A cosine over the cool-down, before which the state is kept; all of the run, where that is shorter."""
+    for seconds, expected in ((0, 1), (60, 1), (70, 0.75), (80, 0.25), (90, 0)):
+        assert learning_rate_factor(10**6, seconds, 90, 30) == pytest.approx(expected)
+    assert learning_rate_factor(4_999, 0, 90, 30) == 0.5 and learning_rate_factor(10**6, 90, 90, 0) == 1
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, tmp_path, minutes=0.01, cool_down=0.005, batch_size=1000, evaluate_every=20)
+    x = torch.ones(1000, 3)
+
+    def loss_of_batch(denoiser, generator):
+        return denoising_loss(denoiser, x, x[:, 0], 1.0, generator)
+
+    train(Scale(), loss_of_batch, lambda network: None, "scale", parser.parse_args(["--device", "cpu"]), False)
+    stable, last = (torch.load(tmp_path / f"checkpoint{end}.pt") for end in ("_stable", ""))
+    assert 0.3 <= stable["seconds"] < last["seconds"] and stable["seen"] < last["seen"]
+    assert last["optimiser"]["param_groups"][0]["lr"] < stable["optimiser"]["param_groups"][0]["lr"]
+
+
+def test_levels_and_changes_of_the_training_images():
+    """ln sigma is normal for 95 % and uniform for the rest; a warp moves by up to 3 pixels, 8 degrees and a tenth."""
+    generator = torch.Generator().manual_seed(0)
+    log_sigma = draw_sigmas(200_000, -0.8, 1.2, (0.002, 160.0), generator).log()
+    low, high = math.log(0.002), math.log(160)
+    assert log_sigma.mean() == pytest.approx(0.95 * -0.8 + 0.05 * (low + high) / 2, abs=0.02)
+    second = 0.95 * (1.2**2 + 0.8**2) + 0.05 * (low**2 + low * high + high**2) / 3
+    assert log_sigma.square().mean() == pytest.approx(second, rel=0.02)
+
+    x = torch.zeros(1000, 1, 64, 64)
+    x[:, :, 15:17, 31:33] = 0.25  # a dot 16 pixels above the centre
+    moved = warp(x, generator)
+    rows = torch.arange(64) - 31.5
+    above = -(moved.sum((1, 3)) * rows).sum(1) / moved.sum((1, 2, 3))
+    right = (moved.sum((1, 2)) * rows).sum(1) / moved.sum((1, 2, 3))
+    assert above.mean() == pytest.approx(16, abs=0.3) and right.mean() == pytest.approx(0, abs=0.3)
+    # (rotation, scale and shift) of variances 16^2 (8 deg)^2 / 3, 16^2 .1^2 / 3 and 3^2 / 3
+    assert right.std() == pytest.approx((256 * (math.pi * 8 / 180) ** 2 / 3 + 3) ** 0.5, rel=0.1)
+    assert above.std() == pytest.approx((256 * 0.01 / 3 + 3) ** 0.5, rel=0.1)
