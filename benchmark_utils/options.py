@@ -22,6 +22,7 @@ POSITIVE = (
     *("factor", "hidden", "blur_std", "quality", "angles", "acceleration", "fraction"),  # whose ranges their tasks know
 )
 NOT_NEGATIVE = ("weight",)
+FLAGS = ("convert", "fid", "compile")
 
 
 def check_options(owner):
@@ -41,6 +42,8 @@ def check_options(owner):
             kind = "a number above 0"
         elif name in NOT_NEGATIVE and not (number and 0 <= value < math.inf):
             kind = "a number of 0 or more"
+        elif name in FLAGS and not isinstance(value, bool):
+            kind = "True or False"
         else:
             continue
         raise ValueError(f"{owner.name}: {name} must be {' or '.join([kind, *words])}, got {value!r}")

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from benchopt import BaseDataset
 from deepinv.physics import GaussianNoise as DeepinvGaussianNoise
-from deepinv.physics import Inpainting, Physics, ZeroNoise
+from deepinv.physics import Inpainting, LinearPhysics, Physics, ZeroNoise
 
 from benchmark_utils.files.images import image_files, natural_key, open_image, select, to_grey_or_rgb
-from benchmark_utils.files.modules import load_module
+from benchmark_utils.files.modules import load_module, read_beside
 from benchmark_utils.files.paths import files_state, own_path
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators.inpainting import RandomInpainting
@@ -95,6 +95,8 @@ class OwnDataset(BaseDataset):
         operator = task.operator(shape, images, **options)
         if not isinstance(operator, Physics):
             raise ValueError(f"{self.physics} must return a deepinv.physics.Physics, got {type(operator).__name__}")
+        if self.physics is not None and isinstance(operator, LinearPhysics):
+            operator.tol = 0.0  # deepinv's solvers test it over the whole batch, which would couple its images
         return {
             "operator": operator,
             "noise": self.noise(operator, task.noise_std),
@@ -131,7 +133,8 @@ class OwnDataset(BaseDataset):
     def _get_state(self):
         """The state of the files that parameters name, for the cache key."""
         paths = [Path(str(value)).expanduser() for value in self._parameters.values() if value is not None]
-        return {"named": [files_state(path) for path in paths if path.exists()]}
+        read = [] if self.physics is None else read_beside(own_path(self.physics))
+        return {"named": [files_state(path) for path in paths + read if path.exists()]}
 
     def __setstate__(self, state):
         pass
@@ -169,13 +172,25 @@ def find_function(path, name):
 
 
 def measure_without_noise(operator, x, source):
-    """``A(x)``; raises ValueError, naming the operator's source, if it has NaN or not a row per image."""
+    """``A(x)``; raises ValueError, naming the operator's source, unless it is real, finite and a row per image.
+
+    The first image alone has to be measured as it is among the others.
+    """
+    operator, x = cast(operator, torch.float64), x.double()
     with torch.no_grad():
-        y = cast(operator, torch.float64).A(x.double())
+        y = operator.A(x)
+        alone = (operator.take([0]) if hasattr(operator, "take") else operator).A(x[:1])
     if len(y) != len(x):
         raise ValueError(f"{source}: its operator makes {len(y)} measurements of {len(x)} images")
+    if y.is_complex():
+        raise ValueError(f"{source}: its operator gives complex values: give real and imaginary parts as two channels")
     if not y.isfinite().all():
         raise ValueError(f"{source}: its operator gives NaN or infinite values for images in [-1, 1]: correct it")
+    if alone.shape != y[:1].shape or not torch.allclose(alone, y[:1], rtol=1e-6, atol=1e-8):
+        raise ValueError(
+            f"{source}: its operator measures an image alone otherwise than among others: if it differs between "
+            "images, give it a method take(index), as benchmark_utils/operators/per_image.py has"
+        )
     return y
 
 
@@ -195,7 +210,10 @@ def read_mask(path, shape, images, order):
 
 def read_one_mask(path, shape):
     """A mask (1, H, W), 1 where the picture is brighter than middle grey, for images (C, H, W)."""
-    picture, _ = to_grey_or_rgb(open_image(path), 1)
+    try:
+        picture, _ = to_grey_or_rgb(open_image(path), 1)
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
     if picture.size != shape[:0:-1]:
         raise ValueError(
             f"{path} is a mask of {picture.width}x{picture.height} pixels, the images have {shape[2]}x{shape[1]}: "

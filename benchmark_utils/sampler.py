@@ -200,18 +200,24 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
             index = range(done, min(done + batch_size, n_images))
             self._label = f"{self}, images {index[0] + 1}-{index[-1] + 1} of {n_images}"
             self._batches_done, self._n_batches = done // batch_size, math.ceil(n_images / batch_size)
-            counted = prior.nfe, prior.vjp
+            counted, started = (prior.nfe, prior.vjp), time.perf_counter()
             try:
                 samples.append(self._sample_images(problem.rows(index, self.n_samples), cast(LoadedPrior, prior)))
-            except torch.cuda.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError as error:
                 if len(index) == 1:
-                    raise
+                    raise torch.cuda.OutOfMemoryError(
+                        f"{self}: one image with n_samples={self.n_samples} does not fit into the GPU's memory: lower "
+                        f"n_samples, or the method's number of particles ({error})"
+                    ) from error
                 batch_size = len(index) // 2
                 prior.nfe, prior.vjp = counted
+                start += time.perf_counter() - started
                 print(f"{self}: out of GPU memory with {len(index)} images at once, going on with {batch_size}")
                 continue
             done += len(index)
             ess += [float("nan")] * len(index) if self.ess is None else self.ess.tolist()
+            if self.ess is not None and not self.ess.isfinite().all():
+                raise FloatingPointError(f"{self._label}: the weights of the particles are no finite numbers")
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start

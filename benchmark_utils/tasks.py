@@ -201,6 +201,8 @@ class ImageDataset(BaseDataset):
         else:
             x_true, files = draw_truths(prior, truth, images), tuple(f"draw {number:05}" for number in images)
         rate = self.poisson_rate if self.task.counts else None
+        if rate is not None and self.noise_std != self.task.noise_std:
+            raise ValueError("give noise_std or poisson_rate, not both")
         return {
             "x_true": x_true,
             "operator": operator,
@@ -215,7 +217,7 @@ class ImageDataset(BaseDataset):
 
 
 class FFHQ(ImageDataset):
-    """Faces: the shipped thumbnails, the user's folder, or for priors of more than 64 px those of the hub."""
+    """Faces: the shipped thumbnails, the user's folder, or for priors of other sizes than 64 px those of the hub."""
 
     parameters = {"prior": ["faces64"], "truth": [None], "first": [0], "n_images": [4]}
 
@@ -223,7 +225,7 @@ class FFHQ(ImageDataset):
         return find_ffhq(self.first, self.n_images, image_size(prior), shipped_prior=prior.weights.shipped)
 
     def fetch(self, prior):
-        if image_size(prior) > 64:
+        if image_size(prior) != 64:
             fetch_ffhq()
 
 

@@ -14,6 +14,7 @@ from benchmark_utils.noise import GaussianNoise, estimate_noise_std
 from benchmark_utils.own import OwnDataset, image_shape, measure_without_noise
 
 ARRAYS = "npy pt safetensors"
+DRAWN = ("random", "motion_blur", "nonlinear_blur", "mri", "compressed_sensing")  # masks, kernels and matrices
 
 
 class Dataset(OwnDataset):
@@ -45,6 +46,9 @@ class Dataset(OwnDataset):
                 f"noise_std=estimate needs measurements that are pictures, those of {self.physics or self.task} are "
                 "not: give a number"
             )
+        if self.task is not None and str(self.task).startswith(DRAWN):
+            notice = f"task={self.task} takes the masks, kernels or matrices that this benchmark draws"
+            warnings.warn(f"{notice}: if yours are others, give mask= or physics=", stacklevel=2)
         probe = torch.rand(len(images), *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         source = self.physics or self.task or self.mask
         expected = tuple(measure_without_noise(data["operator"], probe, source).shape[1:])

@@ -5,11 +5,13 @@ import re
 from importlib import import_module
 
 import pytest
+import torch
 from helpers import draw, fingerprint_problem
 from test_invariance import SOLVERS
 
 from benchmark_utils.checks.solver import FAMILIES, resolve_everywhere
 from benchmark_utils.evaluate import evaluate
+from benchmark_utils.particles import Particles
 from benchmark_utils.sampler import PosteriorSampler
 
 CLASSES = {name: import_module(f"solvers.{name}").Solver for name in SOLVERS}
@@ -120,6 +122,20 @@ def test_a_sampler_with_the_old_argument_is_told_the_new_one():
         type("Solver", (PosteriorSampler,), {"name": "old", "sample": lambda self, problem, prior, noise: None})
     with pytest.raises(TypeError, match=f"old_sampler: {message}"):
         evaluate(old_sampler, "gaussian[n_problems=1]")
+
+
+def test_particles_without_weights_are_an_error():
+    class Lost(PosteriorSampler):
+        name = "lost"
+
+        def sample(self, problem, prior, rng):
+            particles = Particles(rng, len(problem.images))
+            particles.systematic(torch.full((len(problem.images),), -torch.inf, dtype=torch.float64))
+            self.ess = particles.ess_per_image(1)
+            return rng.randn(*prior.event_shape)
+
+    with pytest.raises(FloatingPointError, match="lost, images 1-1 of 1: the weights of the particles"):
+        draw(Lost, *fingerprint_problem(), 2)
 
 
 def test_steps_are_the_neighbouring_pairs():

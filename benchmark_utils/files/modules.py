@@ -11,6 +11,15 @@ def load_module(path):
     return _load(path.resolve(), os.stat(path).st_mtime_ns)
 
 
+def read_beside(path):
+    """Files beside a user's Python file that it reads, as ``files`` in it says; raises ValueError for a missing one."""
+    names = getattr(load_module(path), "files", ())
+    found = [path.parent / name for name in ([names] if isinstance(names, str) else names)]
+    if missing := [str(file) for file in found if not file.is_file()]:
+        raise ValueError(f"{path} names files={names!r}, but there is no {missing[0]}: correct the name")
+    return found
+
+
 @functools.cache
 def _load(path, changed):
     name = f"own_{path.stem}_{changed}"

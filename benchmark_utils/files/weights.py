@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pickle
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
@@ -145,6 +146,9 @@ class Published(Weights):
             return [own]
         paths = [self.folder / file for file in self.converters]
         return [next((p for p in (path, path.with_suffix(".ckpt")) if p.exists()), path) for path in paths]
+
+    def named_paths(self):
+        return [] if self.sha256 and not user_path(self.name) else self.sources()
 
     def paths(self):
         sources = self.sources()
@@ -321,9 +325,16 @@ def download(url, path):
     partial = path.with_name(f"{path.name}.partial")
     done = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(request, timeout=60) as response:
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # nothing is left of the file, or it has changed: from its start
+            raise
+        partial.unlink()
+        return download(url, path)
+    with response:
         resumed = response.status == 206
-        size = int(response.headers["Content-Length"]) + done * resumed
+        size = int(response.headers.get("Content-Length", 0)) + done * resumed
         with (
             open(partial, "ab" if resumed else "wb") as file,
             tqdm(desc=path.name, total=size, initial=done * resumed, unit="B", unit_scale=True) as bar,
@@ -331,6 +342,6 @@ def download(url, path):
             while block := response.read(2**20):
                 file.write(block)
                 bar.update(len(block))
-    if partial.stat().st_size != size:
+    if "Content-Length" in response.headers and partial.stat().st_size != size:
         raise OSError(f"{partial.stat().st_size:,} of {size:,} bytes came")
     partial.replace(path)

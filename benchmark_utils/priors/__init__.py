@@ -109,12 +109,10 @@ class Prior:
 
     def load(self, device: str | torch.device = "cpu") -> LoadedPrior:
         """The loaded prior on ``device``, kept until another one is asked for."""
-        loaded = _load(self, str(device))
-        if loaded.networks:
-            # torch allows it unless told otherwise; by name, since cloudpickle (-j) cannot send that module along
-            cudnn: Any = importlib.import_module("torch.backends.cudnn")
-            cudnn.allow_tf32 = self.precision == "tf32"
-        return loaded
+        # torch allows it unless told otherwise; by name, since cloudpickle (-j) cannot send that module along
+        cudnn: Any = importlib.import_module("torch.backends.cudnn")
+        cudnn.allow_tf32 = self.precision == "tf32"
+        return _load(self, str(device))
 
 
 @functools.cache

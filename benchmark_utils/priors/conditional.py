@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import save_file
 
-from benchmark_utils.files.paths import cache_folder, write_atomically
+from benchmark_utils.files.paths import cache_folder, files_state, write_atomically
 from benchmark_utils.files.weights import read_safetensors
 from benchmark_utils.priors.networks import Autoencoder, Network
 from benchmark_utils.priors.pipeline import Pipeline
@@ -166,7 +166,7 @@ class TextPipeline(ConditionalPipeline):
 
         Raises ImportError, naming it, without the package ``transformers``.
         """
-        key = hashlib.sha256(repr((str(self.folder), *texts)).encode()).hexdigest()[:16]
+        key = hashlib.sha256(repr((files_state(self.folder.resolve()), *texts)).encode()).hexdigest()[:16]
         path = cache_folder() / f"texts-{key}.safetensors"
         if not path.exists():
             write_atomically(path, lambda target: save_file({"texts": self._encode(texts)}, target))

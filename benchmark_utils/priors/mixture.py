@@ -227,8 +227,8 @@ def gaussian(dim=3, correlation=0.0):
         isotropic = math.sqrt(eigenvalues[0]) * one
         return FactorAnalyserMixture(one, torch.zeros(1, dim), factors[None], isotropic, (dim,), device)
 
-    if not 0 <= correlation < 1:
-        raise ValueError(f"correlation must lie in [0, 1), got {correlation}")
+    if not isinstance(correlation, (int, float)) or not 0 <= correlation < 1:
+        raise ValueError(f"correlation must be a number in [0, 1), got {correlation!r}")
     return PriorSpec(family="gaussian", signal_shape=(dim,), load=load, closed_form=True)
 
 

@@ -3,8 +3,9 @@
 The file has ``event_shape``, a tuple, and ``denoise_sigma(x, sigma)``, which returns ``E[x_0 | x_0 + sigma eps = x]``
 for ``x`` (n, *event_shape) and ``sigma`` (n, 1, ..., 1), differentiable; or one subclass of
 :class:`~benchmark_utils.priors.base.LoadedPrior`, made by ``Class(device)``, with the class attribute ``event_shape``.
-Optional: ``signal_shape`` (of a latent prior), ``family`` (whose presets solvers take, else ffhq for images, ``ecg``
-for electrocardiograms), ``signal_range`` (the largest absolute value of a signal, else 1).
+Optional: ``signal_shape`` (of a class for latents, with ``decode``), ``family`` (whose presets solvers take, else ffhq
+for images; ``ecg`` for electrocardiograms), ``signal_range`` (the largest absolute value of a signal, else 1), and
+``files``, the names of files beside it that it reads: where one changes, finished cells are run again.
 """
 
 import inspect
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark_utils.files.modules import load_module
+from benchmark_utils.files.modules import load_module, read_beside
 from benchmark_utils.files.paths import own_path
 from benchmark_utils.files.weights import Weights
 from benchmark_utils.priors.base import LoadedPrior, expand_like, rows_of_level
@@ -62,6 +63,8 @@ class PythonFile(Weights):
         if len(priors) > 1:
             raise ValueError(f"{self.path} has {len(priors)} subclasses of LoadedPrior: keep one in the file")
         source = priors[0] if priors else module
+        if source is module and hasattr(module, "signal_shape"):
+            raise ValueError(f"{self.path} has a signal_shape: write a prior of latents as a subclass of LoadedPrior")
         missing = [name for name in ("denoise_sigma", "event_shape") if not hasattr(source, name)]
         if missing:
             raise ValueError(
@@ -71,10 +74,10 @@ class PythonFile(Weights):
         return source
 
     def paths(self):
-        return [self.path]
+        return [self.path, *read_beside(self.path)]
 
     def named_paths(self):
-        return [self.path]
+        return self.paths()
 
     def load(self, device):
         source = self.source

@@ -242,11 +242,18 @@ OTHER_NOISE = (
     "from deepinv.physics import Denoising, UniformNoise\ndef make(shape, images):\n"
     "    return Denoising(UniformNoise(0.1))\n"
 )
+FOURIER = NAN.replace("x.sqrt()", "__import__('torch').fft.fft2(x)")
+PER_IMAGE = (
+    "import torch\nfrom deepinv.physics import Inpainting\ndef make(shape, images):\n"
+    "    return Inpainting(shape, mask=(torch.rand(len(images), *shape) > 0.5).float())\n"
+)
 BAD_PHYSICS = {
     "x = 1\n": r"own.py has no function make: define make\(shape, images\) that returns a deepinv Physics .* function=",
     "make = 1\n": "own.py has no function make",
     "def make(shape, images):\n    return 3\n": "own.py must return a deepinv.physics.Physics, got int",
     NAN: "^/.*/own.py: its operator gives NaN or infinite values",
+    FOURIER: "own.py: its operator gives complex values: give real and imaginary parts as two channels",
+    PER_IMAGE: r"own.py: its operator measures an image alone otherwise than among others: .* take\(index\)",
     OTHER_NOISE: "own.py: noise_model UniformNoise is not known here: use one of .* choose noise_std",
 }
 
@@ -255,7 +262,7 @@ BAD_PHYSICS = {
 def test_a_bad_physics_file_says_what_to_do(photos, tmp_path, source):
     (tmp_path / "own.py").write_text(source)
     with pytest.raises(ValueError, match=BAD_PHYSICS[source]):
-        objective_of(data_of(photos / "part", physics=str(tmp_path / "own.py")))
+        objective_of(data_of(photos, physics=str(tmp_path / "own.py")))
 
 
 def test_a_changed_physics_file_is_read_again_and_changes_the_cache_key(photos, tmp_path):
@@ -270,6 +277,30 @@ def test_a_changed_physics_file_is_read_again_and_changes_the_cache_key(photos, 
     before = dataset._get_state()
     picture(65, 65).save(photos / "part" / "fête 10.png")
     assert dataset._get_state() != before
+
+
+def test_a_file_that_a_physics_file_reads_is_in_the_cache_key(photos, tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(MY_BLUR + "\nfiles = 'kernel.npy'\n")
+    dataset = Dataset.get_instance(path=str(photos), physics=str(path))
+    with pytest.raises(ValueError, match="own.py names files='kernel.npy', but there is no .*kernel.npy: correct"):
+        dataset._get_state()
+    (tmp_path / "kernel.npy").write_bytes(b"1")
+    before = dataset._get_state()
+    (tmp_path / "kernel.npy").write_bytes(b"22")
+    assert dataset._get_state() != before
+
+
+def test_steps_of_an_own_operator_do_not_depend_on_the_batch(photos, tmp_path):
+    """deepinv's conjugate gradients stop when all rows are near enough."""
+    path = tmp_path / "own.py"
+    blur = MY_BLUR.replace("import BlurFFT", "import Blur")
+    path.write_text(blur.replace("BlurFFT(img_size=shape, ", "Blur(padding='circular', "))
+    operator = data_of(photos / "part", physics=str(path))["operator"]
+    y = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for _ in range(20):
+        y[:1] = operator.A(y[:1])  # smooth, so that its steps end early
+    torch.testing.assert_close(operator.A_dagger(y[:1]), operator.A_dagger(y)[:1], rtol=0, atol=1e-9)
 
 
 BAD = {
@@ -290,6 +321,8 @@ BAD = {
     ),
     "fit": ({"task": "hdr", "fit": "crop"}, "unknown fit 'crop'; known: refuse, centre, pad"),
     "order": ({"task": "hdr", "order": "date"}, "unknown order 'date'; known: name, natural"),
+    "convert": ({"task": "hdr", "convert": "no"}, "image_folder: convert must be True or False, got 'no'"),
+    "mask of numbers": ({"mask": "FLOATS"}, "floats.tiff: its pixels are floating-point numbers"),
     "mask size": ({"mask": "SMALL"}, "small.png is a mask of 32x64 pixels, the images have 64x64: resize it"),
     "white mask": ({"mask": "WHITE"}, "white.png hides nothing: white is seen, black is hidden"),
     "few masks": ({"mask": "MASKS"}, "masks has 1 masks, one for each image up to number 5 is needed"),
@@ -302,10 +335,11 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_input_says_what_to_do(photos, tmp_path, kind):
     places = {"EMPTY": tmp_path / "empty", "SMALL": tmp_path / "small.png", "WHITE": tmp_path / "white.png"}
-    places["MASKS"] = tmp_path / "masks"
+    places["MASKS"], places["FLOATS"] = tmp_path / "masks", tmp_path / "floats.tiff"
     places["EMPTY"].mkdir()
     places["MASKS"].mkdir()
     Image.new("L", (32, 64)).save(places["SMALL"])
+    Image.new("F", (64, 64)).save(places["FLOATS"])
     Image.new("L", (64, 64), 255).save(places["WHITE"])
     picture(64, 64).save(places["MASKS"] / "0.png")
     parameters, message = BAD[kind]

@@ -130,6 +130,12 @@ def test_the_noise_is_estimated_from_the_finest_details(std, mask):
     assert estimate_noise_std(y, seen) == pytest.approx(std, rel=5 / (2 * 0.37 * n_details) ** 0.5 + 0.01)
 
 
+def test_masks_that_the_benchmark_draws_are_said(tmp_path):
+    np.save(tmp_path / "y.npy", np.zeros((3, 64, 64), np.float32))
+    with pytest.warns(UserWarning, match="task=random50 takes the masks, .* that this benchmark draws: if yours are"):
+        data_of(tmp_path, task="random50")
+
+
 def test_an_estimate_is_said_and_used(tmp_path):
     pixels = np.random.default_rng(0).normal(0, 0.3, (1, 3, 16, 16))
     np.save(tmp_path / "noisy.npy", pixels)

@@ -190,6 +190,7 @@ def test_tf32_is_refused_where_an_operator_has_convolutions():
     data = HDR.get_instance(n_images=1).get_data()
     objective = Objective.get_instance(precision="tf32")
     assert objective.skip(**data) == (False, None)
+    assert objective.skip(**data | {"operator": Mirror()})[0]  # what another's operator does is not known
     skipped, reason = objective.skip(**data | {"operator": Convolved()})
     assert skipped and "convolutions of Convolved" in reason
 
@@ -230,6 +231,8 @@ BAD_NUMBERS = [
     ("ffhq_hdr", {"n_images": None}, "ffhq_hdr: n_images must be a whole number of 1 or more, got None"),
     ("ffhq_hdr", {"first": 1.5}, "ffhq_hdr: first must be a whole number of 0 or more, got 1.5"),
     ("ffhq_denoising", {"poisson_rate": "abc"}, "poisson_rate must be a number above 0, got 'abc'"),
+    ("ffhq_denoising", {"noise_std": 0.1, "poisson_rate": 1}, "give noise_std or poisson_rate, not both"),
+    ("gaussian", {"correlation": "half"}, "correlation must be a number in [0, 1), got 'half'"),
     ("ffhq_ct", {"angles": "abc"}, "ffhq_ct: angles must be a number above 0, got 'abc'"),
     ("image_folder", {"first": True}, "image_folder: first must be a whole number of 0 or more, got True"),
     ("image_folder", {"noise_std": "estimate"}, "image_folder: noise_std must be a number above 0, got 'estimate'"),

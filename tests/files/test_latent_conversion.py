@@ -322,7 +322,7 @@ def server():
         def do_GET(self):
             first = int(self.headers.get("Range", "bytes=0-")[6:-1])
             self.asked.append(first)
-            self.send_response(206 if first else 200)
+            self.send_response(416 if first >= len(content) else 206 if first else 200)
             self.send_header("Content-Length", len(content) - first)
             self.end_headers()
             self.wfile.write(content[first:] if len(self.asked) > 1 else content[:1_000_000])
@@ -344,6 +344,12 @@ def test_download_that_breaks_off_is_no_archive_and_is_taken_up_again(server, tm
     weights.download(server.url, path)
     assert path.read_bytes() == server.content and server.asked == [0, 1_000_000]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_download_whose_whole_was_not_renamed_starts_again(server, tmp_path):
+    (tmp_path / "a.zip.partial").write_bytes(bytes(len(server.content)))
+    weights.download(server.url, tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == server.content and server.asked == [len(server.content), 0]
 
 
 # table 8 of the MGDM paper

@@ -180,6 +180,22 @@ class Mine(LoadedPrior):
 """
 
 
+def test_files_that_a_python_file_reads_are_among_its_weights(tmp_path):
+    path = tmp_path / "my_prior.py"
+    path.write_text(GAUSSIAN + "\nfiles = ('net.pt',)\nsignal_range = 3\n")
+    (tmp_path / "net.pt").write_bytes(b"weights")
+    handle = Prior.of(str(path))
+    assert handle.weights.named_paths() == [path, tmp_path / "net.pt"] and handle.signal_range == 3
+    assert "net.pt " in weights(handle.load())
+
+
+def test_a_function_is_no_prior_of_latents(tmp_path):
+    path = tmp_path / "my_prior.py"
+    path.write_text(GAUSSIAN + "\nsignal_shape = (3, 32, 32)\n")
+    with pytest.raises(ValueError, match="my_prior.py has a signal_shape: write a prior of latents as a subclass"):
+        Prior.of(str(path)).load()
+
+
 @pytest.mark.parametrize("source", [GAUSSIAN, SUBCLASS], ids=["function", "class"])
 def test_a_python_file_is_a_prior(tmp_path, source):
     """The law N(0, 0.25)."""

@@ -92,5 +92,5 @@ def test_an_exhausted_gpu_halves_the_batch(capsys):
     assert "out of GPU memory with 4 images at once, going on with 2" in capsys.readouterr().out
     assert result["nfe"] == 1 and result["samples"].shape == (4, 1, 8)
     torch.testing.assert_close(result["samples"], draw(OutOfMemory, problem, SMALL, 1, batch_size=1))
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="one image with n_samples=3 does not fit .* lower n_samples"):
         draw(OutOfMemory, problem, SMALL, 3)
