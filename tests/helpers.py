@@ -12,6 +12,7 @@ from deepinv.physics import DecomposablePhysics
 
 from benchmark_utils.checks.batches import draw  # noqa: F401
 from benchmark_utils.evaluate import objective_of
+from benchmark_utils.files.images import THUMBNAILS, stack_images
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.priors import Prior
 from benchmark_utils.problem import InverseProblem, capabilities
@@ -42,6 +43,11 @@ def fingerprint_problem(noise_std=0.2):
     y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
     found = capabilities(operator, noise, prior)
     return InverseProblem(operator, noise, y, "gaussian", 2, (0,), capabilities=found), prior
+
+
+def read_thumbnails(n_images):
+    """The first shipped faces, (n, 3, 64, 64) in [-1, 1]."""
+    return stack_images(sorted(THUMBNAILS.glob("*.png"))[:n_images], 64)
 
 
 def problem_of(dataset):

@@ -3,16 +3,16 @@ import numpy as np
 import ot
 import pytest
 import torch
+from helpers import read_thumbnails
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from benchmark_utils.files.images import read_images
-from benchmark_utils.files.paths import ASSETS, asset
+from benchmark_utils.files.paths import asset
 from benchmark_utils.metrics import METRICS, exactness, lpips_score, mean_and_ci, sliced_wasserstein
 
 
 @pytest.fixture(scope="module")
 def faces():
-    return read_images(ASSETS / "ffhq64", 0, 4, 64)[0]
+    return read_thumbnails(4)
 
 
 def test_lpips_is_the_packages_with_the_same_trunk(faces):

@@ -178,16 +178,6 @@ def image_files(folder, formats=FORMATS):
     return sorted(found, key=lambda path: (path.name, path))
 
 
-def read_images(folder, first, n_images, size, fit=as_is):
-    """Images first .. first + n_images - 1 of a folder, in name order, as (n, 3, size, size) in [-1, 1].
-
-    Returns the tensor and the file names. Raises ValueError, naming the file or the number, if there are not
-    enough images or if ``fit`` refuses one.
-    """
-    paths = select(image_files(folder), first, n_images, f"{folder} ({FORMATS})")
-    return stack_images(paths, size, fit), [path.name for path in paths]
-
-
 def image_folder(name, content):
     """The user's folder ``name``; raises FileNotFoundError, saying what to do, if there is none."""
     folder = user_path(name) or data_home() / name

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers import read_thumbnails
 from PIL import Image
 
 from benchmark_utils.files import images
@@ -48,8 +49,9 @@ def imagenet(tmp_path, monkeypatch):
 
 
 def test_thumbnails_are_read_exactly_and_by_position():
-    x, files = images.read_images(ASSETS / "ffhq64", 20, 2, 64)
-    assert files == ["00025.png", "00033.png"]
+    paths, fit = images.find_ffhq(20, 2, 64, shipped_prior=True)
+    x = images.stack_images(paths, 64, fit)
+    assert [path.name for path in paths] == ["00025.png", "00033.png"]
     assert np.array_equal(pixels(x)[1], np.asarray(Image.open(ASSETS / "ffhq64" / "00033.png")))
     assert x.min() >= -1 and x.max() <= 1
 
@@ -103,7 +105,7 @@ def test_truncated_image_names_the_file(ffhq, suffix):
 def test_thumbnail_of_another_size_is_refused(tmp_path, size):
     picture(*size).save(tmp_path / "00000.png")
     with pytest.raises(ValueError, match="RGB of size 64x64 is needed"):
-        images.read_images(tmp_path, 0, 1, 64)
+        images.stack_images([tmp_path / "00000.png"], 64)
 
 
 @pytest.mark.parametrize(("first", "n_images"), [(0, 3), (2, 1), (-1, 1), (0, 0)])
@@ -177,7 +179,7 @@ def test_real_ffhq_folder(monkeypatch):
     assert x.shape == (24, 3, 256, 256)
     assert paths[20].name == "00025.png"
     # the thumbnails are box (40, 60, 216, 236) of these pictures, so both have about the same mean colour
-    thumbnails = images.read_images(ASSETS / "ffhq64", 0, 24, 64)[0]
+    thumbnails = read_thumbnails(24)
     assert (x[..., 60:236, 40:216].mean((2, 3)) - thumbnails.mean((2, 3))).abs().max() < 0.02
 
 

@@ -12,9 +12,9 @@ import scipy.stats
 import torch
 from deepinv.physics import MRI as DeepinvMRI
 from deepinv.physics import BlurFFT, CompressedSensing, DecomposablePhysics, SinglePixelCamera, Tomography
+from helpers import read_thumbnails
 from PIL import Image
 
-from benchmark_utils.files.images import THUMBNAILS, read_images
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
 from benchmark_utils.operators import channelwise
 from benchmark_utils.operators import jpeg as jpeg_module
@@ -348,7 +348,7 @@ def test_jpeg_measurement_is_pillow_s_decode(shape):
 
 def test_differentiable_jpeg_is_near_the_real_one():
     """Mean distance 0.024 on these four faces; a wrong range, quality or chroma makes it several times as large."""
-    x = read_images(THUMBNAILS, 0, 4, 64)[0].double()
+    x = read_thumbnails(4).double()
     assert (jpeg(2).A(x) - jpeg(2).measure(x)).abs().mean() < 0.04
 
 
@@ -386,7 +386,7 @@ def test_soft_jpeg_keeps_colours_at_quality_100():
 
 def test_the_data_are_measured_and_the_likelihood_is_not():
     """The objective's y is the decoded file plus the noise of its stream."""
-    x = read_images(THUMBNAILS, 0, 2, 64)[0]
+    x = read_thumbnails(2)
     objective = Objective.get_instance()
     objective.get_seed = lambda **_: 0
     prior = Prior("faces64")
@@ -532,7 +532,7 @@ def test_the_first_guess_of_a_large_image_is_near_it(make):
     """Nearer than grey, to faces that are seen with noise; the operator's own number of steps stays."""
     operator = make(8 if make is tomography else 0.1, (3, 72, 72))
     assert not isinstance(operator, DecomposablePhysics)
-    small, _ = read_images(THUMBNAILS, 0, 2, 64)
+    small = read_thumbnails(2)
     x = torch.nn.functional.interpolate(small.double(), size=(72, 72), mode="bilinear")
     y = operator.A(x)
     y = y + 0.05 * random_images(y.shape[1:], 2)

@@ -5,10 +5,10 @@ import shutil
 import pytest
 import torch
 from deepinv.physics import Denoising, Inpainting
+from helpers import read_thumbnails
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, MultivariateNormal
 
 from benchmark_utils.files import paths
-from benchmark_utils.files.images import read_images
 from benchmark_utils.files.weights import read_safetensors
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.super_resolution import BlockAverage
@@ -224,7 +224,7 @@ def faces():
 
 @pytest.fixture(scope="module")
 def photographs():
-    return read_images(paths.ASSETS / "ffhq64", 0, 24, 64)[0].double()
+    return read_thumbnails(24).double()
 
 
 def test_faces64_mfa_is_small_and_well_formed(faces):

@@ -8,11 +8,9 @@ from importlib import import_module
 
 import pytest
 import torch
-from helpers import draw
+from helpers import draw, read_thumbnails
 from test_invariance import SOLVERS
 
-from benchmark_utils.files.images import read_images
-from benchmark_utils.files.paths import ASSETS
 from benchmark_utils.metrics import lpips_score, psnr_score
 from benchmark_utils.noise import GaussianNoise
 from benchmark_utils.operators.inpainting import inpainting
@@ -27,7 +25,7 @@ IN_LATENT_SPACE = ("mgdm", "dps", "daps", "pnp_dm", "psld", "resample")
 @pytest.fixture(scope="module")
 def half_faces():
     """Four half-hidden faces: (truth, {prior: problem})."""
-    truth, _ = read_images(ASSETS / "ffhq64", 0, 4, 64)
+    truth = read_thumbnails(4)
     operator, noise, images = inpainting("half", (3, 64, 64)).double(), GaussianNoise(0.05), (0, 1, 2, 3)
     stream = RNG(0, "measurement", "half", images, dtype=torch.float64)
     y = noise.sample(operator.A(truth.double()), stream) * operator.mask
