@@ -192,7 +192,7 @@ def test_gaussian_without_correlation_is_standard():
 
 @pytest.mark.parametrize("correlation", [-0.1, 1.0])
 def test_gaussian_rejects_a_correlation_outside_its_range(correlation):
-    with pytest.raises(ValueError, match=r"correlation must lie in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"correlation must be a number in \[0, 1\)"):
         gaussian(correlation=correlation)
 
 
