@@ -60,6 +60,7 @@ def compare(df, reference):
     Reference rows of another image, measurement or seed are left out with a warning. Those of another commit than the
     new rows stay, and their solvers are named ``solver @commit``; of the same cell and commit the new rows stay.
     """
+    df, reference = scores.share_stored(df), scores.share_stored(reference)  # before rows are left out
     warnings, own_parts, reference_parts = [], [], []
     for task in scores.tasks(df):
         own = scores.rows_of(df, task)

@@ -14,7 +14,7 @@ from pandas.api.types import is_numeric_dtype
 from scipy.stats import rankdata
 
 from benchmark_utils.metrics import METRICS, Metric, mean_and_ci
-from benchmark_utils.runs.cells import task_label
+from benchmark_utils.runs.cells import CELL, task_label
 
 COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
 NO_SCORES = ("objective_image", "objective_diverged", "objective_n_draws")
@@ -83,6 +83,22 @@ def tasks(df):
 def rows_of(df, task):
     """The rows of one task, all shards and solvers together."""
     return _rows_by_task(df)[task]
+
+
+def cell_columns(rows):
+    """What tells one cell from another: its names, the repetition and the seed."""
+    return [column for column in (*CELL, "base_seed") if column in rows]
+
+
+def share_stored(df):
+    """The rows with their ``place`` in their cell, and in each what the cell stored, of which the i-th is place i.
+
+    benchopt has it in the last row of a cell only, which is lost where that row is left out.
+    """
+    if "final_results" not in df or "place" in df:
+        return df
+    cells = df.groupby(cell_columns(df), sort=False, dropna=False)
+    return df.assign(place=cells.cumcount(), final_results=cells["final_results"].transform("first"))
 
 
 def unit_of(rows):
@@ -163,16 +179,16 @@ def fids(rows):
 
     The Fréchet Inception distance: Heusel et al. 2017, https://arxiv.org/abs/1706.08500.
     """
-    first = rows[rows["idx_rep"] == rows["idx_rep"].min()] if "final_results" in rows else rows[:0]
+    if "final_results" not in rows:
+        return {}
+    rows = share_stored(rows[rows["idx_rep"] == rows["idx_rep"].min()])
+    rows = rows[[isinstance(cell, dict) and "sample_features" in cell for cell in rows["final_results"]]]
     found = {}
-    for solver, cells in first.groupby("solver_name", sort=False):
-        cells = [cell for cell in cells["final_results"] if isinstance(cell, dict)]
-        stored = [cell for cell in cells if cell.get("sample_features") is not None]
-        drawn, real = ([cell[f"{name}_features"] for cell in stored] for name in ("sample", "truth"))
-        n = sum(map(len, drawn))
-        if n > 1:
-            distance = frechet_distance(np.concatenate(drawn), np.concatenate(real))
-            found[solver] = {"fid": Score(distance, np.nan, n)}
+    for solver, images in rows.drop_duplicates(["solver_name", *unit_columns(rows)]).groupby("solver_name", sort=False):
+        stored = list(zip(images["final_results"], images["place"], strict=True))
+        if len(stored) > 1:
+            drawn, real = ([cell[f"{name}_features"][i] for cell, i in stored] for name in ("sample", "truth"))
+            found[solver] = {"fid": Score(frechet_distance(drawn, real), np.nan, len(stored))}
     return found
 
 
@@ -208,7 +224,7 @@ def ranking(summary, name):
 
 def counts(summary):
     """Number of images of each solver."""
-    return {solver: max(score.n for score in row.values()) for solver, row in summary.items()}
+    return {solver: max(score.n for name, score in row.items() if name != "fid") for solver, row in summary.items()}
 
 
 def interval_note(rows, summary):

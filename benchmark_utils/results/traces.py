@@ -49,9 +49,9 @@ def traces(df, task):
     first = scores.headline(rows)
     order = [solver for solver in scores.ranking(scores.scores(rows), first) if solver in cells.index]
     found = []
-    for i in range(min(len(cells[solver]["truth"]) for solver in order)):
+    for i in pictures.shared_places(by_solver, min(len(cells[solver]["truth"]) for solver in order)):
         for solver in order:
-            row, stored = by_solver[solver].iloc[i], cells[solver]
+            row, stored = by_solver[solver].loc[i], cells[solver]
             score = f"{pictures.score_label(rows, first)} {row[f'objective_{first}']:.3f}"
             label = f"{row['objective_file']}, {scores.solver_label(rows, solver)}: {score}"
             parts = (np.asarray(stored[name][i], float) for name in ("truth", "seen", "mean", "band", "draws_of_leads"))

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from benchopt.results import save_results
 from helpers import ROOT
-from test_plots import HALF, HALF_TASK, MIXTURE, cell, text_rows
+from test_plots import HALF, HALF_TASK, MIXTURE, cell, some_pictures, text_rows
 
 from benchmark_utils.__main__ import main
 from benchmark_utils.provenance import code_digest
-from benchmark_utils.results import beside, report, scores, tables
+from benchmark_utils.results import beside, pictures, report, scores, tables, traces
 
 FIRST_SHARD = HALF.format(0)
 OLD, NEW = "a" * 40, "b" * 40
@@ -84,6 +84,20 @@ def test_images_without_reference_rows_are_left_out():
     rows, _, (warning,) = compare(some_rows("mine", [0.1, 0.15], images=(3, 4), commit=NEW))
     assert warning == f"{HALF_TASK}: without reference rows of the same data, so left out here: 00004.png"
     assert set(rows["objective_image"]) == {3}
+
+
+@pytest.mark.parametrize("there", [0, 1])
+def test_pictures_and_traces_are_those_of_the_images_that_are_left(there):
+    """Though the first row of a cell, or the last one, which has what it stored, is left out."""
+    stored = some_pictures() | dict.fromkeys(("seen", "mean", "band", "draws_of_leads"), np.arange(2.0))
+    own = some_rows("mine", [0.1, 0.15], commit=NEW, stored=stored)
+    reference = reference_rows()
+    rows, *_ = compare(own, reference[reference["objective_image"] == there])
+    truth, _, sample = pictures.pictures(rows, HALF_TASK)
+    assert (truth.label, sample.label) == (f"image {there}: truth", f"mine: LPIPS {(0.1, 0.15)[there]:.3f}")
+    np.testing.assert_array_equal(truth.pixels, stored["truth"][there])
+    (trace,) = traces.traces(rows, HALF_TASK)
+    assert trace.label.startswith(f"0000{there}.png, mine") and trace.mean == there
 
 
 def test_rows_of_another_seed_are_shown_alone():
