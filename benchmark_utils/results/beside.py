@@ -58,7 +58,7 @@ def compare(df, reference):
     """The :class:`Comparison` of new rows with reference rows on the tasks, images and seeds of the new ones.
 
     Reference rows of another image, measurement or seed are left out with a warning. Those of another commit than the
-    new rows stay, and their solvers are named ``solver @commit``; of the same cell and commit the new rows stay.
+    new rows stay, and their solvers are named ``solver @commit``; those of a new row's solver, image and commit do not.
     """
     df, reference = scores.share_stored(df), scores.share_stored(reference)  # before rows are left out
     warnings, own_parts, reference_parts = [], [], []
@@ -70,18 +70,19 @@ def compare(df, reference):
             continue
         own, others, found = _on_same_data(task, own, scores.rows_of(reference, task))
         own_parts.append(own)
-        reference_parts.append(others)
+        row = ["solver_name", *scores.unit_columns(own), "idx_rep"]
+        reference_parts.append(others.assign(repeated=others.set_index(row).index.isin(own.set_index(row).index)))
         warnings += [*found, *_changes_of_priors(task, own, others)]
     own = pd.concat(own_parts)
-    others = pd.concat(reference_parts) if reference_parts else reference[:0]
+    others = pd.concat(reference_parts) if reference_parts else reference[:0].assign(repeated=False)
     warnings += changes_of_solvers(others)
     commits = own["objective_git_commit"].unique() if "objective_git_commit" in own else [NOT_RECORDED]
     commit = others.get("objective_git_commit", pd.Series(NOT_RECORDED, others.index)).fillna(NOT_RECORDED)
     same_version = (commit == commits[0]) & (len(commits) == 1) & ~commit.str.endswith("-dirty")
     marked = others["solver_name"] + " @" + commit.map(short_commit)
-    repeated = others.set_index(CELL).index.isin(own.set_index(CELL).index)
     others = others.assign(solver_name=others["solver_name"].where(same_version, marked))
-    rows = pd.concat([own, others[~(same_version.to_numpy() & repeated)]], ignore_index=True)
+    others = others[~(same_version & others["repeated"])].drop(columns="repeated")
+    rows = pd.concat([own, others], ignore_index=True)
     return Comparison(rows, frozenset(own["solver_name"]), warnings)
 
 
@@ -119,11 +120,11 @@ def _on_same_data(task, own, others):
 
 
 def mixed_data(rows):
-    """Warnings where the rows of one task are not all of the same data and prior."""
+    """Warnings where the rows of one task are not all of the same data and prior, or solvers lack some of them."""
     unit = [*scores.unit_columns(rows), "idx_rep"]
     columns = SAME_DATA | {"objective_weights": "the weights of the prior"}
     found = [column for column in columns if column in rows and (rows.groupby(unit)[column].nunique() > 1).any()]
-    return [f"not the same for all solvers of this task: {columns[column]}" for column in found]
+    return [*(f"not the same for all solvers of this task: {columns[c]}" for c in found), *scores.unequal_rows(rows)]
 
 
 def _changes_of_priors(task, own, others):
@@ -152,13 +153,15 @@ def changes_of_solvers(others):
 def differences(df, task, solver):
     """The table of paired differences between a solver's scores and each other solver's, over the images of both.
 
-    An image whose rows differ in one of ``SAME_DATA`` is left out of the difference, with a note.
+    Rows are paired by image and repetition, then averaged over repetitions; those that differ in one of ``SAME_DATA``
+    are left out, with a note.
     """
     rows = scores.rows_of(df, task)
     first, summary = scores.headline(rows), scores.scores(rows)
     names = [name for name in scores.metrics_of(rows) if scores.metric(name).direction and name not in scores.COSTS]
     names = [first, *(name for name in names if name != first and not name.endswith("_floor"))]
-    table = scores.per_image(rows, names)
+    image = scores.unit_columns(rows)
+    table = rows.groupby(["solver_name", *image, "idx_rep"])[[f"objective_{name}" for name in names]].mean()
     if solver not in table.index.levels[0]:
         return note_table(task, f"{solver} has no rows")
     body, left_out = [], []
@@ -166,7 +169,7 @@ def differences(df, task, solver):
         paired = table.loc[solver] - table.loc[other]
         unequal = _unequal(rows, solver, other)
         left_out += [f"{len(unequal)} of {other}"] if len(unequal) else []
-        paired = paired[~paired.index.isin(unequal)]
+        paired = paired[~paired.index.isin(unequal)].groupby(image).mean()
         cells = [
             _difference_cell(paired[f"objective_{name}"].dropna(), scores.metric(name).direction) for name in names
         ]
@@ -184,7 +187,7 @@ def differences(df, task, solver):
 
 
 def _unequal(rows, solver, other):
-    """The images of two solvers whose rows differ in one of ``SAME_DATA`` that all rows have, as an index."""
+    """The images and repetitions of two solvers that differ in one of ``SAME_DATA`` that all rows have, as an index."""
     columns = [column for column in SAME_DATA if column in rows and rows[column].notna().all()]
     unit = [*scores.unit_columns(rows), "idx_rep"]
     ours, theirs = (
@@ -192,7 +195,7 @@ def _unequal(rows, solver, other):
     )
     shared = ours.index.intersection(theirs.index)
     differs = (ours.loc[shared] != theirs.loc[shared]).any(axis=1)
-    return shared[differs].droplevel("idx_rep").unique()
+    return shared[differs]
 
 
 def _difference_cell(values, direction):

@@ -67,7 +67,7 @@ def box_values(df, task):
     rows = scores.rows_of(df, task)
     name = scores.headline(rows)
     values = scores.per_image(rows, [name]).iloc[:, 0].dropna()
-    order = [solver for solver in scores.ranking(scores.scores(rows), name) if solver in values.index.levels[0]]
+    order = [solver for solver in scores.ranking(scores.scores(rows), name) if solver in values.index.unique(0)]
     return [(solver, scores.solver_label(rows, solver), values[solver].to_numpy()) for solver in order]
 
 

@@ -157,6 +157,15 @@ def unit_columns(rows):
     return [c for c in ("p_dataset_seed", "objective_image") if c in rows and rows[c].notna().any()]
 
 
+def unequal_rows(rows):
+    """A note where solvers of a task lack images or repetitions that others have: their means are of other data."""
+    unit = [*unit_columns(rows), "idx_rep"]
+    present = rows[["solver_name", *unit]].drop_duplicates()
+    n_all, n_rows = len(present.drop_duplicates(unit)), present["solver_name"].value_counts(sort=False)
+    named = ", ".join(f"{solver} has {n} of {n_all}" for solver, n in n_rows.items() if n < n_all)
+    return [f"not the same {unit_of(rows)} or repetitions for all solvers: {named}"] if named else []
+
+
 def per_image(rows, names):
     """Scores of each solver and image of a task; repetitions, and shards that overlap, are averaged first."""
     columns = [f"objective_{name}" for name in names]
@@ -296,7 +305,7 @@ def comparisons(df):
     for k in range(1, len(solvers) + 1):
         shared = tuple(task for task in ran if ran[task].issuperset(by_coverage[:k]))
         if shared:
-            found[shared] = by_coverage[:k]
+            found[shared] = [solver for solver in by_coverage if all(solver in ran[task] for task in shared)]
     if not found:
         return {"no solver to rank": ([], [])}
     of_several = {shared: chosen for shared, chosen in found.items() if len(chosen) > 1}

@@ -93,7 +93,7 @@ def _notes_on_competition(rows):
     if shares := scores.diverged(rows):
         found = ", ".join(f"{solver} ({share:.1%} of its draws)" for solver, share in shares.items())
         notes.append(f"last, no competitors: {found} diverged, {DIVERGED} times outside the range of the signals")
-    return notes
+    return notes + scores.unequal_rows(rows)
 
 
 def _best(rows, summary, name):

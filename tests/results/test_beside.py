@@ -62,6 +62,12 @@ def test_rows_of_the_same_commit_are_not_marked_and_a_repeated_cell_counts_once(
     assert set(rows["solver_name"]) == {"ddnm", "ddnm @aaaaaaa", "dps @aaaaaaa"}
 
 
+def test_own_rows_are_not_averaged_with_those_of_the_same_images_in_another_range():
+    own = some_rows("dps", [0.4, 0.5], dataset=FIRST_SHARD.replace("n_images=2", "n_images=4"))
+    rows, *_ = compare(own)
+    assert rows["objective_lpips"][rows["solver_name"] == "dps"].tolist() == [0.4, 0.5]
+
+
 @pytest.mark.parametrize(
     "column, value, meaning",
     [
@@ -178,6 +184,13 @@ def test_own_rows_of_unequal_data_are_left_out_of_the_differences():
     (row,) = [row for row in text_rows(table) if row[1] == "other"]
     assert row[2:] == ["0.000", "1"]
     assert table.notes[1] == "left out, not on the same data: 1 of other"
+
+
+def test_differences_are_of_the_same_repetition():
+    """A second repetition, another y, of one of them alone says nothing of their difference."""
+    old, new = some_rows("old", [0.1, 0.2]), some_rows("new", [0.1, 0.2])
+    new += some_rows("new", [0.6, 0.7], repetition=1)
+    assert text_rows(beside.differences(pd.DataFrame(old + new), HALF_TASK, "new")) == [["1", "old", "0.000", "2"]]
 
 
 def saved(rows, path):

@@ -27,6 +27,7 @@ from benchmark_utils import attempts
 from benchmark_utils.__main__ import main
 from benchmark_utils.metrics import METRICS, STEMS
 from benchmark_utils.results import charts, paper, pictures, report, scores, tables
+from benchmark_utils.results.beside import mixed_data
 from benchmark_utils.results.page import FIGURE_SPACE, page_table
 from benchmark_utils.results.scores import frechet_distance
 from benchmark_utils.runs import cells
@@ -145,6 +146,8 @@ def test_images_without_a_value_are_left_out_of_that_score_only():
     note = tables.leaderboard(df, HALF_TASK).notes[0]
     assert "over 3 images; LPIPS: over the 2 with a value;" in note and "PSNR: over" not in note
     assert [len(values) for *_, values in charts.box_values(df, HALF_TASK)] == [2, 2]
+    without = df.assign(objective_lpips=df["objective_lpips"].where(df["solver_name"] == "a"))
+    assert [solver for solver, *_ in charts.box_values(without, HALF_TASK)] == ["a"]
 
 
 def test_random_problems_are_told_apart_by_their_seed(df):
@@ -191,6 +194,17 @@ def test_unmeasured_and_incomplete_cells_show(df):
     memory, n = table.columns.index("memory GB"), table.columns.index("n")
     assert [row[memory].text for row in table.rows] == ["1.500", tables.MISSING, tables.MISSING]
     assert [row[n].text for row in table.rows] == ["4", "4", "3"]
+
+
+def test_solvers_with_other_images_or_repetitions_are_named():
+    a = cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]})
+    other_images = cell(HALF.format(2), "b", (2, 3), {"lpips": [0.1, 0.2]})
+    again = cell(HALF.format(0), "b", (0, 1), {"lpips": [0.1, 0.2]}, repetition=1)
+    same = cell(HALF.format(0), "b", (0, 1), {"lpips": [0.1, 0.2]})
+    for rows, named in ((other_images, ["a has 2 of 4, b has 2 of 4"]), (same + again, ["a has 2 of 4"]), (same, [])):
+        df = pd.DataFrame(a + rows)
+        expected = [f"not the same images or repetitions for all solvers: {text}" for text in named]
+        assert tables.leaderboard(df, HALF_TASK).notes[1:] == expected == mixed_data(df)
 
 
 def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
@@ -731,6 +745,17 @@ def test_only_solvers_of_all_compared_tasks_are_ranked_and_the_others_named(df):
     notes = "; ".join(table.notes)
     assert f"not ranked: biased, no score on {HALF_TASK}" in notes
     assert "not compared: gaussian_mixture[dim=8,dim_y=1]" in notes and "bootstrap" in table.definitions["mean rank"]
+
+
+def test_all_solvers_of_the_compared_tasks_are_ranked():
+    """The last two have as many tasks as the one that the entry began with: they are in it, and the notes are whole."""
+    ran = {"a": "tuv", "b": "tu", "c": "tv", "d": "tu"}
+    parts = [(OTHER_TASK.replace("_t", f"_{task}"), solver) for solver, names in ran.items() for task in names]
+    df = pd.DataFrame([row for task, solver in parts for row in ranked_rows(task, {solver: [0.1, 0.2]})])
+    found = {tuple(chosen): set(solvers) for chosen, solvers in scores.comparisons(df).values()}
+    assert {len(chosen): solvers for chosen, solvers in found.items()} == {2: set("abd"), 1: set("abcd")}
+    notes = [note for label in scores.comparisons(df) for note in tables.overall(df, label).notes]
+    assert not any(note.endswith("no score on ") for note in notes)
 
 
 def test_one_image_gives_no_interval_and_no_certainty():
