@@ -4,13 +4,11 @@ import re
 from typing import NamedTuple
 
 import pandas as pd
-from benchopt.results import read_results
 
 from benchmark_utils.metrics import mean_and_ci
 from benchmark_utils.provenance import ROOT, code_digest
 from benchmark_utils.results import scores
 from benchmark_utils.results.tables import Cell, Table, define, heading, note_table
-from benchmark_utils.runs.cells import CELL
 
 SAME_DATA = {  # columns that must agree image by image, and what they hold
     "base_seed": "the seed (--seed)",
@@ -30,21 +28,15 @@ class Comparison(NamedTuple):
 
 
 def read_rows(path):
-    """The rows of a results file, or of every Parquet file of a folder; of a cell that several hold, the newest.
+    """The rows of a results file, or of every Parquet file of a folder; of a cell that several hold, the newest file's.
 
-    Raises ValueError, with the path, if there are none or if a file cannot be read.
+    Raises BadResults, with the path, if there are none or if a file cannot be read.
     """
     paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not paths:
-        raise ValueError(f"{path} has no .parquet file: name a folder of results, or a results file")
-    frames = []
-    for file in paths:
-        try:
-            frames.append(read_results(file))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{file} cannot be read as results: {error}") from error
-    df = pd.concat(frames, ignore_index=True)
-    newest = df.groupby(CELL)["run_date"].transform("max")
+        raise scores.BadResults(f"{path} has no .parquet file: name a folder of results, or a results file")
+    df = pd.concat(map(scores.read_file, paths), ignore_index=True)
+    newest = df.groupby(scores.cell_columns(df), dropna=False)["run_date"].transform("max")
     return df[df["run_date"] == newest].reset_index(drop=True)
 
 
@@ -165,13 +157,15 @@ def differences(df, task, solver):
     if solver not in table.index.levels[0]:
         return note_table(task, f"{solver} has no rows")
     body, left_out = [], []
-    for number, other in enumerate((name for name in scores.ranking(summary, first) if name != solver), 1):
+    for number, other in scores.numbered(rows, {name: row for name, row in summary.items() if name != solver}, first):
         paired = table.loc[solver] - table.loc[other]
         unequal = _unequal(rows, solver, other)
         left_out += [f"{len(unequal)} of {other}"] if len(unequal) else []
         paired = paired[~paired.index.isin(unequal)].groupby(image).mean()
+        competes = scores.out_of_competition(rows).isdisjoint((solver, other))  # else nothing is in favour
         cells = [
-            _difference_cell(paired[f"objective_{name}"].dropna(), scores.metric(name).direction) for name in names
+            _difference_cell(paired[f"objective_{name}"].dropna(), competes * scores.metric(name).direction)
+            for name in names
         ]
         n = int(paired[f"objective_{first}"].notna().sum())
         body.append([Cell(str(number), number), Cell(scores.solver_label(rows, other)), *cells, Cell(str(n), n)])

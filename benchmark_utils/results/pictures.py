@@ -138,7 +138,7 @@ def read_stored(df, task, view="reconstructions"):
         return {}
     cells = scores.rows_of(picture_cells(df), task).set_index("solver_name")["final_results"]
     rows = scores.rows_of(df, task)
-    order = [solver for solver in scores.ranking(scores.scores(rows), scores.headline(rows)) if solver in cells.index]
+    order = [s for _, s in scores.numbered(rows, scores.scores(rows), scores.headline(rows)) if s in cells.index]
     return {solver: cells[solver] for solver in order if NEEDS.get(view, "sample") in cells[solver]}
 
 

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import soundfile
-from benchopt.results import read_results
 
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.results import pictures, scores
@@ -68,7 +67,7 @@ def task_html(df, task):
 
 def listen_to(path):
     """Write ``<run>_listen.html`` beside the results at ``path`` and print its path; exits if they have no audio."""
-    df = read_results(path)
+    df = scores.read_file(path)
     sections = [task_html(df, task) for task in scores.tasks(df)] if "final_results" in df else []
     if not any(sections):
         sys.exit(f"{path} has no audio: run a slakh2100 dataset")

@@ -10,6 +10,7 @@ import weakref
 from typing import NamedTuple
 
 import numpy as np
+from benchopt.results import read_results
 from pandas.api.types import is_numeric_dtype
 from scipy.stats import rankdata
 
@@ -19,6 +20,10 @@ from benchmark_utils.runs.cells import CELL, task_label
 COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
 NO_SCORES = ("objective_image", "objective_diverged", "objective_n_draws")
 N_RESAMPLES = 2000
+
+
+class BadResults(ValueError):
+    """A file that has no rows of this benchmark; the message names it."""
 
 
 class Score(NamedTuple):
@@ -50,6 +55,22 @@ class Standing(NamedTuple):
 
 
 # Tasks and their rows
+
+
+def read_file(path):
+    """The rows of a results file.
+
+    Raises BadResults, with the path, if it cannot be read or has no rows of this benchmark.
+    """
+    if not path.exists():
+        raise BadResults(f"{path} does not exist")
+    try:
+        df = read_results(path)
+    except (OSError, ValueError) as error:
+        raise BadResults(f"{path} cannot be read as results: {error}") from error
+    if df.empty or not {*CELL, "objective_headline"} <= set(df):
+        raise BadResults(f"{path} has no rows of this benchmark: name the .parquet file of a run, in outputs/")
+    return df
 
 
 def once_per_frame(function):
@@ -229,6 +250,13 @@ def ranking(summary, name):
     direction = metric(name).direction
     loss = {solver: -direction * row[name].mean if name in row else np.nan for solver, row in summary.items()}
     return sorted(summary, key=lambda solver: (np.isnan(loss[solver]), loss[solver]))
+
+
+def numbered(rows, summary, name):
+    """(number, solver) from best to worst by one score: first oracles, numbered 0; last those that diverged."""
+    informed, order = oracles(rows), ranking(summary, name)
+    others = sorted((solver for solver in order if solver not in informed), key=diverged(rows).__contains__)
+    return [*((0, solver) for solver in order if solver in informed), *enumerate(others, 1)]
 
 
 def counts(summary):

@@ -313,14 +313,16 @@ def build_pages(df):
 def write_site(folder, output):
     """Write the site of all rows of a folder, or of a results file, to the folder ``output``, and print its address.
 
-    Pages of an earlier site there are removed. Raises ValueError if there are no rows, or if ``output`` holds
-    something and no site: what is removed are pages that this function wrote.
+    Pages of an earlier site there are removed. Raises BadResults if there are no rows, FileExistsError if ``output``
+    holds something and no site: what is removed are pages that this function wrote.
     """
     df = beside.read_rows(folder)
     older = sorted(output.iterdir()) if output.exists() else []
     foreign = [path.name for path in older if path.suffix != ".html" or MARK not in path.read_text("utf-8", "replace")]
     if foreign:
-        raise ValueError(f"{output} holds {', '.join(foreign[:3])}, which is no page of a site: name another folder")
+        raise FileExistsError(
+            f"{output} holds {', '.join(foreign[:3])}, which is no page of a site: name another folder"
+        )
     pages = build_pages(df)
     for path in older:
         path.unlink()

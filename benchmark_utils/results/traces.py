@@ -47,7 +47,7 @@ def traces(df, task):
     cells = scores.rows_of(trace_cells(df), task).set_index("solver_name")["final_results"]
     by_solver = pictures.rows_of_cells(df, task, trace_cells(df))
     first = scores.headline(rows)
-    order = [solver for solver in scores.ranking(scores.scores(rows), first) if solver in cells.index]
+    order = [solver for _, solver in scores.numbered(rows, scores.scores(rows), first) if solver in cells.index]
     found = []
     for i in pictures.shared_places(by_solver, min(len(cells[solver]["truth"]) for solver in order)):
         for solver in order:

@@ -204,8 +204,10 @@ def test_of_a_cell_in_several_files_the_newest_rows_count(tmp_path):
         row["run_date"] = "2026-02-01"
     saved(new, tmp_path / "results" / "a.parquet")
     saved(old + some_rows("ddnm", [0.1, 0.2]), tmp_path / "results" / "b.parquet")
+    other_seed = pd.DataFrame(some_rows("dps", [0.8, 0.9], seed=1)).assign(run_date="2026-03-01")
+    saved(other_seed, tmp_path / "results" / "c.parquet")
     df = beside.read_rows(tmp_path / "results")
-    assert sorted(df["objective_lpips"]) == [0.1, 0.2, 0.5, 0.6]
+    assert sorted(df["objective_lpips"]) == [0.1, 0.2, 0.5, 0.6, 0.8, 0.9]  # another seed is another cell
 
 
 def test_report_and_table_beside(tmp_path, capsys):

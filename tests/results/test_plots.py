@@ -20,6 +20,7 @@ from benchopt.plotting.generate_matplotlib import get_figures
 from benchopt.plotting.helpers import update_plot_data_style
 from benchopt.results import save_results
 from benchopt.utils.run_context import RunContext
+from huggingface_hub.errors import LocalTokenNotFoundError
 from PIL import Image
 from scipy.stats import norm
 
@@ -655,6 +656,35 @@ def test_summary_accepts_a_skip_with_a_reason(tmp_path, capsys):
     assert len(skipped) == 2 and "ddnm needs svd" in skipped[1]
 
 
+@pytest.mark.parametrize("command", ["table", "report", "listen", "export", "publish", "site"])
+def test_files_that_are_no_results_are_one_error(command, df, tmp_path, capsys):
+    other, empty, text, damaged = (tmp_path / name for name in ("o.parquet", "e.parquet", "README.rst", "d.parquet"))
+    save_results(pd.DataFrame({"x": [1]}), other)
+    save_results(df[:0], empty)
+    text.write_text("words")
+    damaged.write_text("words")
+    more = {"export": [str(tmp_path / "out")], "publish": ["org/name"], "site": ["--output", str(tmp_path / "out")]}
+    for path in (other, empty, text, damaged):
+        with pytest.raises(SystemExit, match="2"):
+            main([command, str(path), *more.get(command, [])])
+        assert str(path) in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_results_cannot_be_written_to_is_one_error(df, tmp_path, capsys, monkeypatch):
+    path, file = saved(df, tmp_path), tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr("benchopt.results.hugging_face.HfApi.whoami", no_login)
+    for arguments in (["export", str(path), str(file)], ["publish", str(path), "org/name"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert arguments[-1] in capsys.readouterr().err.splitlines()[-1]
+
+
+def no_login(self):
+    raise LocalTokenNotFoundError("no token")
+
+
 def test_summary_reports_a_solver_that_does_not_import():
     class Broken:
         name = "broken"
@@ -682,6 +712,11 @@ def test_report_is_self_contained(df, tmp_path, capsys):
     assert "<link" not in text and "url(" not in text
     assert text.count("<th>") > 20 and text.count('<figure><img src="data:image/png') == 3 * 10
     assert text.count("data:image/svg+xml") == 2 * 3
+
+
+def test_columns_sort_by_plain_numbers():
+    table = tables.Table("t", [], {}, ["x"], [[tables.Cell("-7.07", np.float64(-7.07))], [tables.Cell("1", 1)]])
+    assert re.findall('data-value="(.*?)"', report.table_html(table)) == ["-7.07", "1.0"]
 
 
 # Ranks over tasks
