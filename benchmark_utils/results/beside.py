@@ -35,7 +35,7 @@ def read_rows(path):
     paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not paths:
         raise scores.BadResults(f"{path} has no .parquet file: name a folder of results, or a results file")
-    df = pd.concat(map(scores.read_file, paths), ignore_index=True)
+    df = pd.concat(map(scores.read_file, paths), ignore_index=True).copy()  # else in 200 blocks, of which pandas warns
     newest = df.groupby(scores.cell_columns(df), dropna=False)["run_date"].transform("max")
     return df[df["run_date"] == newest].reset_index(drop=True)
 

@@ -367,8 +367,10 @@ def standings(df, chosen_tasks, solvers):
         n_images[task] = len(table)
         if table.empty:
             continue
-        files = rows.groupby(unit_columns(rows))["objective_file"].first()
-        images = tuple(files.loc[table.index])
+        truths = task + rows["objective_file"]  # a "problem 0" of another task is another signal
+        if "objective_truth_digest" in rows:
+            truths = rows["objective_truth_digest"].fillna(truths)
+        images = tuple(truths.groupby([rows[column] for column in unit_columns(rows)]).first().loc[table.index])
         if images not in resamples:
             counts = random.multinomial(len(images), np.full(len(images), 1 / len(images)), N_RESAMPLES)
             resamples[images] = counts / len(images)

@@ -727,7 +727,7 @@ OTHER_TASK = "ffhq_t[first=0,n_images=60,noise_std=0.05]"
 def ranked_rows(dataset, losses, shift=0):
     """Rows of a task; ``losses`` are {solver: LPIPS of each image}, the images numbered from ``shift``."""
     return [
-        row
+        row | {"objective_truth_digest": f"x{row['objective_image']}"}
         for solver, values in losses.items()
         for row in cell(dataset, solver, range(shift, shift + len(values)), {"lpips": list(values)})
     ]
@@ -766,6 +766,8 @@ def test_tasks_with_the_same_images_share_the_resample():
     assert shared[0].ahead == alone[0].ahead  # the second task says nothing new
     assert (shared[0].low, shared[0].high) == (1, 2)
     assert (apart[0].low, apart[0].high) == (1, 1.5)  # losing both has a chance of 0.08 ** 2
+    named_alike = pd.DataFrame(ranked_rows(OTHER_TASK, losses) + ranked_rows(same, losses))
+    assert only_comparison(named_alike.drop(columns="objective_truth_digest")) == apart
 
 
 def test_only_solvers_of_all_compared_tasks_are_ranked_and_the_others_named(df):
