@@ -143,9 +143,12 @@ def headline(rows):
     return rows["objective_headline"].iloc[0]
 
 
-def oracles(rows):
-    """Solvers whose samples are made with the truth, as the objective marked them: they do not compete."""
-    return sorted(rows["solver_name"][rows["objective_oracle"].notna()].unique()) if "objective_oracle" in rows else []
+def references(rows):
+    """``{solver: why it does not compete}``: oracles, as the objective marked them, and exact draws, by their name."""
+    solvers = rows["solver_name"].unique()
+    found = {s: "draws from the exact posterior" for s in solvers if re.fullmatch("exact_posterior( @.*)?", s)}
+    informed = rows["solver_name"][rows["objective_oracle"].notna()] if "objective_oracle" in rows else []
+    return found | dict.fromkeys(sorted(set(informed)), "sees the truth")
 
 
 @once_per_frame
@@ -163,8 +166,8 @@ def solver_label(rows, solver):
 
 
 def out_of_competition(rows):
-    """Oracles and solvers that diverged."""
-    return {*oracles(rows), *diverged(rows)}
+    """References and solvers that diverged."""
+    return {*references(rows), *diverged(rows)}
 
 
 @once_per_frame
@@ -253,10 +256,10 @@ def ranking(summary, name):
 
 
 def numbered(rows, summary, name):
-    """(number, solver) from best to worst by one score: first oracles, numbered 0; last those that diverged."""
-    informed, order = oracles(rows), ranking(summary, name)
-    others = sorted((solver for solver in order if solver not in informed), key=diverged(rows).__contains__)
-    return [*((0, solver) for solver in order if solver in informed), *enumerate(others, 1)]
+    """(number, solver) from best to worst by one score: first references, numbered 0; last those that diverged."""
+    aside, order = references(rows), ranking(summary, name)
+    others = sorted((solver for solver in order if solver not in aside), key=diverged(rows).__contains__)
+    return [*((0, solver) for solver in order if solver in aside), *enumerate(others, 1)]
 
 
 def counts(summary):

@@ -31,7 +31,7 @@ INTRODUCTION = (
     "posterior best, and at what cost? The methods of a task meet the same prior, measurements, seeds and metrics, "
     "except where a warning says otherwise. LPIPS, SI-SDRi and CRPS compare with the truth: they say who is near it, "
     "not who draws from the posterior. Where that is known, sliced W1 does, and mean error with the variance ratio. "
-    "References, exact draws among them, and baselines stand among the methods. Parameters in brackets differ from a "
+    "Exact draws and oracles are not ranked, baselines are. Parameters in brackets differ from a "
     "method's own, often to cost less. Seconds are on the pages of the tasks; those of different runs do not compare."
 )
 MARK = '<span class="links" id="pages-of-the-site">'  # in every page, so that no other is removed

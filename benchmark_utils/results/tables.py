@@ -82,8 +82,8 @@ def _cost_range(df, chosen, solver, name):
 
 def notes_on_competition(rows):
     """Which solvers do not compete, and which were not given what the others were."""
-    informed = ", ".join(scores.oracles(rows))
-    notes = [f"number 0: no competitors, they see the truth: {informed}"] if informed else []
+    aside = ", ".join(f"{solver} {why}" for solver, why in scores.references(rows).items())
+    notes = [f"number 0, no competitors: {aside}"] if aside else []
     if shares := scores.diverged(rows):
         found = ", ".join(f"{solver} ({share:.1%} of its draws)" for solver, share in shares.items())
         notes.append(f"last, no competitors: {found} diverged, {DIVERGED} times outside the range of the signals")
@@ -153,10 +153,10 @@ def leaderboard(df, task):
 def overall(df, compared):
     """Mean ranks over the tasks of one of :func:`benchmark_utils.results.scores.comparisons`."""
     chosen, solvers = scores.comparisons(df)[compared]
-    notes = []
+    notes, aside = [], scores.references(df)
     for solver in df["solver_name"].unique():
-        if solver in scores.oracles(df):
-            notes.append(f"not ranked: {solver}, sees the truth")
+        if solver in aside:
+            notes.append(f"not ranked: {solver}, {aside[solver]}")
         elif solver not in solvers:
             rows = {task: scores.rows_of(df, task) for task in chosen}
             lacking = [task for task in chosen if solver not in scores.ranked(rows[task])]

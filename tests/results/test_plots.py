@@ -233,7 +233,9 @@ def test_exactness_starts_with_the_floor(df):
     task = "gaussian_mixture[dim=8,dim_y=1]"
     assert tables.exactness_tasks(df) == [task]
     rows = text_rows(tables.exactness(df, task))
-    assert [row[1] for row in rows] == ["floor of exact draws", "exact_posterior", "biased"]
+    assert [row[0] + row[1] for row in rows] == ["0floor of exact draws", "0exact_posterior", "1biased"]
+    board = tables.leaderboard(df, task)
+    assert [row[0].text + row[1].text for row in board.rows if row[2].best] == ["1biased"]
     assert rows[0][2:5] == ["0.250", "0.0300", "1.000"]
     assert rows[1][2].startswith("0.400 ± 0.248")  # 0.3, 0.4, 0.5: 4.303 * 0.1 / sqrt(3)
 
@@ -405,7 +407,9 @@ def test_references_that_see_the_truth_are_marked():
     rows = cell(HALF.format(0), "honest", (0, 1), {"lpips": [0.1, 0.3]})
     assert len(tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes) == 1
     rows += cell(HALF.format(0), "informed", (0, 1), {"lpips": [0.1, 0.3]}, oracle="sees the truth")
-    assert tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes[1].endswith("they see the truth: informed")
+    rows += cell(HALF.format(0), "exact_posterior", (0, 1), {"lpips": [0.1, 0.3]})
+    expected = "number 0, no competitors: exact_posterior draws from the exact posterior, informed sees the truth"
+    assert tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes[1] == expected
 
 
 @pytest.mark.parametrize("oracle_lpips", [0.01, 0.055])
