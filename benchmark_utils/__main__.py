@@ -87,37 +87,25 @@ def main(arguments=None):
         except (*BAD_REQUEST, ImportError) as error:
             parser.error(str(error))
         return print_checks(solver)
-    if options.command == "site":
-        from benchmark_utils.results.site import write_site
-
-        try:
-            return write_site(options.results, options.output)
-        except BAD_REQUEST as error:
-            parser.error(str(error))
     expected = getattr(options, "expect", None)
-    for path in filter(None, (options.results, expected)):
-        if not path.is_file():
-            parser.error(f"{path} does not exist")
     try:
         config = read_expected(expected) if expected else None
     except BAD_REQUEST as error:
         parser.error(f"{expected}: {error}")
-    reference = None
-    if getattr(options, "beside", None):
-        from benchmark_utils.results.beside import read_rows
+    from benchmark_utils.results.scores import BadResults
 
-        try:
-            reference = read_rows(options.beside)
-        except BAD_REQUEST as error:
-            parser.error(str(error))
-    if options.command == "table":
-        from benchmark_utils.results.terminal import print_results
+    try:
+        return show_results(options, config)
+    except (OSError, BadResults) as error:  # of the files that were named; other errors are ours
+        parser.error(str(error))
 
-        return print_results(options.results, config, reference)
-    if options.command == "report":
-        from benchmark_utils.results.report import write_report
 
-        return write_report(options.results, config, reference)
+def show_results(options, config):
+    """Do what one of ``RESULTS_COMMANDS`` says and return the exit code; ``config`` is that of ``--expect``."""
+    if options.command == "site":
+        from benchmark_utils.results.site import write_site
+
+        return write_site(options.results, options.output)
     if options.command == "export":
         from benchmark_utils.results.export import export
 
@@ -126,9 +114,17 @@ def main(arguments=None):
         from benchmark_utils.results.publish import publish
 
         return publish(options.results, options.repository, options.token)
-    from benchmark_utils.results.players import listen_to  # soundfile is of no use elsewhere
+    if options.command == "listen":
+        from benchmark_utils.results.players import listen_to  # soundfile is of no use elsewhere
 
-    return listen_to(options.results)
+        return listen_to(options.results)
+    from benchmark_utils.results.beside import read_rows
+    from benchmark_utils.results.report import write_report
+    from benchmark_utils.results.terminal import print_results
+
+    reference = read_rows(options.beside) if options.beside else None
+    show = print_results if options.command == "table" else write_report
+    return show(options.results, config, reference)
 
 
 if __name__ == "__main__":

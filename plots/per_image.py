@@ -3,7 +3,7 @@ from benchmark_utils.results.page import BasePlot
 
 
 class Plot(BasePlot):
-    """The headline score of every image, as one box per solver, best mean first."""
+    """The headline score of every image, as one box per solver, in the order of the leaderboard."""
 
     name = "per_image"
     type = "boxplot"

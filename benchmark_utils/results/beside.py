@@ -4,13 +4,11 @@ import re
 from typing import NamedTuple
 
 import pandas as pd
-from benchopt.results import read_results
 
 from benchmark_utils.metrics import mean_and_ci
 from benchmark_utils.provenance import ROOT, code_digest
 from benchmark_utils.results import scores
 from benchmark_utils.results.tables import Cell, Table, define, heading, note_table
-from benchmark_utils.runs.cells import CELL
 
 SAME_DATA = {  # columns that must agree image by image, and what they hold
     "base_seed": "the seed (--seed)",
@@ -30,21 +28,15 @@ class Comparison(NamedTuple):
 
 
 def read_rows(path):
-    """The rows of a results file, or of every Parquet file of a folder; of a cell that several hold, the newest.
+    """The rows of a results file, or of every Parquet file of a folder; of a cell that several hold, the newest file's.
 
-    Raises ValueError, with the path, if there are none or if a file cannot be read.
+    Raises BadResults, with the path, if there are none or if a file cannot be read.
     """
     paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not paths:
-        raise ValueError(f"{path} has no .parquet file: name a folder of results, or a results file")
-    frames = []
-    for file in paths:
-        try:
-            frames.append(read_results(file))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{file} cannot be read as results: {error}") from error
-    df = pd.concat(frames, ignore_index=True)
-    newest = df.groupby(CELL)["run_date"].transform("max")
+        raise scores.BadResults(f"{path} has no .parquet file: name a folder of results, or a results file")
+    df = pd.concat(map(scores.read_file, paths), ignore_index=True).copy()  # else in 200 blocks, of which pandas warns
+    newest = df.groupby(scores.cell_columns(df), dropna=False)["run_date"].transform("max")
     return df[df["run_date"] == newest].reset_index(drop=True)
 
 
@@ -58,8 +50,9 @@ def compare(df, reference):
     """The :class:`Comparison` of new rows with reference rows on the tasks, images and seeds of the new ones.
 
     Reference rows of another image, measurement or seed are left out with a warning. Those of another commit than the
-    new rows stay, and their solvers are named ``solver @commit``; of the same cell and commit the new rows stay.
+    new rows stay, and their solvers are named ``solver @commit``; those of a new row's solver, image and commit do not.
     """
+    df, reference = scores.share_stored(df), scores.share_stored(reference)  # before rows are left out
     warnings, own_parts, reference_parts = [], [], []
     for task in scores.tasks(df):
         own = scores.rows_of(df, task)
@@ -69,18 +62,19 @@ def compare(df, reference):
             continue
         own, others, found = _on_same_data(task, own, scores.rows_of(reference, task))
         own_parts.append(own)
-        reference_parts.append(others)
+        row = ["solver_name", *scores.unit_columns(own), "idx_rep"]
+        reference_parts.append(others.assign(repeated=others.set_index(row).index.isin(own.set_index(row).index)))
         warnings += [*found, *_changes_of_priors(task, own, others)]
     own = pd.concat(own_parts)
-    others = pd.concat(reference_parts) if reference_parts else reference[:0]
+    others = pd.concat(reference_parts) if reference_parts else reference[:0].assign(repeated=False)
     warnings += changes_of_solvers(others)
     commits = own["objective_git_commit"].unique() if "objective_git_commit" in own else [NOT_RECORDED]
     commit = others.get("objective_git_commit", pd.Series(NOT_RECORDED, others.index)).fillna(NOT_RECORDED)
     same_version = (commit == commits[0]) & (len(commits) == 1) & ~commit.str.endswith("-dirty")
     marked = others["solver_name"] + " @" + commit.map(short_commit)
-    repeated = others.set_index(CELL).index.isin(own.set_index(CELL).index)
     others = others.assign(solver_name=others["solver_name"].where(same_version, marked))
-    rows = pd.concat([own, others[~(same_version.to_numpy() & repeated)]], ignore_index=True)
+    others = others[~(same_version & others["repeated"])].drop(columns="repeated")
+    rows = pd.concat([own, others], ignore_index=True)
     return Comparison(rows, frozenset(own["solver_name"]), warnings)
 
 
@@ -118,11 +112,11 @@ def _on_same_data(task, own, others):
 
 
 def mixed_data(rows):
-    """Warnings where the rows of one task are not all of the same data and prior."""
+    """Warnings where the rows of one task are not all of the same data and prior, or solvers lack some of them."""
     unit = [*scores.unit_columns(rows), "idx_rep"]
     columns = SAME_DATA | {"objective_weights": "the weights of the prior"}
     found = [column for column in columns if column in rows and (rows.groupby(unit)[column].nunique() > 1).any()]
-    return [f"not the same for all solvers of this task: {columns[column]}" for column in found]
+    return [*(f"not the same for all solvers of this task: {columns[c]}" for c in found), *scores.unequal_rows(rows)]
 
 
 def _changes_of_priors(task, own, others):
@@ -151,23 +145,27 @@ def changes_of_solvers(others):
 def differences(df, task, solver):
     """The table of paired differences between a solver's scores and each other solver's, over the images of both.
 
-    An image whose rows differ in one of ``SAME_DATA`` is left out of the difference, with a note.
+    Rows are paired by image and repetition, then averaged over repetitions; those that differ in one of ``SAME_DATA``
+    are left out, with a note.
     """
     rows = scores.rows_of(df, task)
     first, summary = scores.headline(rows), scores.scores(rows)
     names = [name for name in scores.metrics_of(rows) if scores.metric(name).direction and name not in scores.COSTS]
     names = [first, *(name for name in names if name != first and not name.endswith("_floor"))]
-    table = scores.per_image(rows, names)
+    image = scores.unit_columns(rows)
+    table = rows.groupby(["solver_name", *image, "idx_rep"])[[f"objective_{name}" for name in names]].mean()
     if solver not in table.index.levels[0]:
         return note_table(task, f"{solver} has no rows")
     body, left_out = [], []
-    for number, other in enumerate((name for name in scores.ranking(summary, first) if name != solver), 1):
+    for number, other in scores.numbered(rows, {name: row for name, row in summary.items() if name != solver}, first):
         paired = table.loc[solver] - table.loc[other]
         unequal = _unequal(rows, solver, other)
         left_out += [f"{len(unequal)} of {other}"] if len(unequal) else []
-        paired = paired[~paired.index.isin(unequal)]
+        paired = paired[~paired.index.isin(unequal)].groupby(image).mean()
+        competes = scores.out_of_competition(rows).isdisjoint((solver, other))  # else nothing is in favour
         cells = [
-            _difference_cell(paired[f"objective_{name}"].dropna(), scores.metric(name).direction) for name in names
+            _difference_cell(paired[f"objective_{name}"].dropna(), competes * scores.metric(name).direction)
+            for name in names
         ]
         n = int(paired[f"objective_{first}"].notna().sum())
         body.append([Cell(str(number), number), Cell(scores.solver_label(rows, other)), *cells, Cell(str(n), n)])
@@ -183,7 +181,7 @@ def differences(df, task, solver):
 
 
 def _unequal(rows, solver, other):
-    """The images of two solvers whose rows differ in one of ``SAME_DATA`` that all rows have, as an index."""
+    """The images and repetitions of two solvers that differ in one of ``SAME_DATA`` that all rows have, as an index."""
     columns = [column for column in SAME_DATA if column in rows and rows[column].notna().all()]
     unit = [*scores.unit_columns(rows), "idx_rep"]
     ours, theirs = (
@@ -191,7 +189,7 @@ def _unequal(rows, solver, other):
     )
     shared = ours.index.intersection(theirs.index)
     differs = (ours.loc[shared] != theirs.loc[shared]).any(axis=1)
-    return shared[differs].droplevel("idx_rep").unique()
+    return shared[differs]
 
 
 def _difference_cell(values, direction):

@@ -12,7 +12,17 @@ import numpy as np
 from benchmark_utils.calibration import rank_bins
 from benchmark_utils.metrics import mean_and_ci
 from benchmark_utils.results import scores
-from benchmark_utils.results.tables import CALIBRATION, MISSING, Cell, Table, define, heading, note_table, score_cell
+from benchmark_utils.results.tables import (
+    CALIBRATION,
+    MISSING,
+    Cell,
+    Table,
+    define,
+    heading,
+    note_table,
+    notes_on_competition,
+    score_cell,
+)
 
 CURVES = {
     "central intervals": ("nominal coverage of the central interval", "share of values inside, mean over truths"),
@@ -136,14 +146,17 @@ def calibration_table(df, task):
     rows = scores.rows_of(df, task)
     summary, found = scores.scores(rows), curves(rows)
     of_scores = ("crps", "energy_score")
-    order = scores.ranking({solver: summary[solver] for solver in found}, "energy_score")
-    nominal = [scores.Score(summary[order[0]][f"{name}_floor"].mean, np.nan, 0) for name in CALIBRATION[:3]]
+    order = scores.numbered(rows, {solver: summary[solver] for solver in found}, "energy_score")
+    nominal = [scores.Score(summary[order[0][1]][f"{name}_floor"].mean, np.nan, 0) for name in CALIBRATION[:3]]
     body = [[Cell("0", 0), Cell(NOMINAL), *(Cell(str(score), score.mean) for score in nominal)]]
     body[0] += [Cell("1", 1.0)] * len(CURVES) + [Cell(MISSING)] * 4
-    for number, solver in enumerate(order, 1):
+    left_out = scores.out_of_competition(rows)
+    for number, solver in order:
         excess = [curve.excess for curve in found[solver].values()]
         cells = [score_cell(summary[solver], name) for name in CALIBRATION[:3]]
-        cells += [Cell(MISSING) if np.isnan(e) else Cell(f"{e:.2f}", e, e <= 1) for e in excess]
+        cells += [
+            Cell(MISSING) if np.isnan(e) else Cell(f"{e:.2f}", e, e <= 1 and solver not in left_out) for e in excess
+        ]
         for name in of_scores:
             difference = paired_difference(rows, solver, name)
             cells += [score_cell(summary[solver], name)]
@@ -152,9 +165,11 @@ def calibration_table(df, task):
     notes = [
         f"{scores.interval_note(rows, summary)}; excess: largest distance of a curve from its nominal value in units "
         f"of the null band, 1 is its edge, inside in bold; the three bands hold together with probability "
-        f"{1 - FAMILYWISE:.0%}; none where the posterior is not known; - exact: paired difference to exact draws"
+        f"{1 - FAMILYWISE:.0%}; where the posterior is not known, random regions alone have one; - exact: paired "
+        "difference to exact draws",
+        *notes_on_competition(rows),
     ]
-    n_truths = min(summary[solver]["crps"].n for solver in order)
+    n_truths = min(summary[solver]["crps"].n for solver in found)
     if n_truths < FEW:
         notes.append(
             f"only {n_truths} truths: their null bands are wide, so that a wrong spread may stay inside, and exact "

@@ -63,11 +63,11 @@ def tradeoff(df, task, axis):
 
 
 def box_values(df, task):
-    """``[(solver, its label, headline of each image)]``, best mean first."""
+    """``[(solver, its label, headline of each image)]``, in the order of the leaderboard."""
     rows = scores.rows_of(df, task)
     name = scores.headline(rows)
     values = scores.per_image(rows, [name]).iloc[:, 0].dropna()
-    order = [solver for solver in scores.ranking(scores.scores(rows), name) if solver in values.index.levels[0]]
+    order = [s for _, s in scores.numbered(rows, scores.scores(rows), name) if s in values.index.unique(0)]
     return [(solver, scores.solver_label(rows, solver), values[solver].to_numpy()) for solver in order]
 
 

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from benchopt.results import read_results
 from PIL import Image
 
 from benchmark_utils.files.paths import write_atomically
@@ -73,7 +72,7 @@ def export(path, folder):
 
     Exits if the results have none.
     """
-    df = read_results(path)
+    df = scores.read_file(path)
     numbers = {task: number for number, task in enumerate(scores.tasks(df), 1)}
     columns = [column for column in df.columns if column.startswith("objective_")]
     origin = []

@@ -1,4 +1,4 @@
-"""What benchopt's page needs of a plot: names of files, cells that sort by their numbers, long names that break."""
+"""What benchopt's page needs of a plot: names of files, cells that sort by positive numbers, names that break."""
 
 import re
 
@@ -47,8 +47,9 @@ def _page_column(name, cells):
 def page_table(table):
     """A benchopt table plot: (metadata, rows).
 
-    The page sorts cells such as ``0.12 ± 0.01`` as text, so their whole parts are padded to the same width; it
-    sets the width of a column by its longest word. Many definitions are in the view of that name.
+    The page sorts cells such as ``0.12 ± 0.01`` as text, so their whole parts are padded to the same width, which does
+    not order negative numbers; it sets the width of a column by its longest word. Many definitions are in the view of
+    that name.
     """
     definitions = definitions_text(table.definitions)
     if len(table.definitions) > MOST_DEFINITIONS:

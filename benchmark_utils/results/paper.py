@@ -13,8 +13,8 @@ from benchmark_utils.results.scores import (
     Score,
     headline,
     interval_note,
+    numbered,
     origin_note,
-    ranking,
     rows_of,
     scores_and_fid,
     solver_label,
@@ -108,7 +108,7 @@ def paper_comparison(df, task):
         compared = {"lpips": "lpips_best"}
     summary = scores_and_fid(rows)
     body = []
-    for solver in ranking(summary, headline(rows)):
+    for _, solver in numbered(rows, summary, headline(rows)):
         for name, ours_name in compared.items():
             theirs = mgdm_tables().get((prior, paper_task, methods.get(solver), name))
             ours = summary[solver].get(ours_name)

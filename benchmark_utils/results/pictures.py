@@ -9,7 +9,6 @@ import pandas as pd
 from PIL import Image
 
 from benchmark_utils.results import scores
-from benchmark_utils.runs.cells import CELL
 
 NO_PICTURES = "no pictures"
 PICTURE_BUDGET = 2_400_000  # pixels of all reconstructions of a page; with the other views it stays below 25 MB
@@ -139,14 +138,20 @@ def read_stored(df, task, view="reconstructions"):
         return {}
     cells = scores.rows_of(picture_cells(df), task).set_index("solver_name")["final_results"]
     rows = scores.rows_of(df, task)
-    order = [solver for solver in scores.ranking(scores.scores(rows), scores.headline(rows)) if solver in cells.index]
+    order = [s for _, s in scores.numbered(rows, scores.scores(rows), scores.headline(rows)) if s in cells.index]
     return {solver: cells[solver] for solver in order if NEEDS.get(view, "sample") in cells[solver]}
 
 
 def rows_of_cells(df, task, cells):
-    """``{solver: the rows of its cell}``, of which the i-th belongs to what is stored i-th."""
-    found = scores.rows_of(df, task).merge(scores.rows_of(cells, task)[CELL])
-    return dict(list(found.groupby("solver_name")))
+    """``{solver: the rows of its cell}`` by their places: row i belongs to what is stored i-th."""
+    rows = scores.share_stored(scores.rows_of(df, task))
+    found = rows.merge(scores.rows_of(cells, task)[scores.cell_columns(rows)])
+    return {solver: of_cell.set_index("place") for solver, of_cell in found.groupby("solver_name")}
+
+
+def shared_places(by_solver, n_stored):
+    """Places below ``n_stored`` that all cells of :func:`rows_of_cells` still have, since rows can be left out."""
+    return [i for i in range(n_stored) if all(i in rows.index for rows in by_solver.values())]
 
 
 def n_columns(df, task, view):
@@ -196,17 +201,18 @@ def pictures(df, task, view="reconstructions"):
     n_stored = min(len(cell["sample"]) for cell in cells.values())
     if view == "draws":
         n_images = max(1, n_images // DRAWS_SHOWN)
-    for i in range(n_stored if stems is not None else min(n_images, n_stored)):
+    places = shared_places(by_solver, 1 if stems is not None else n_stored)[:n_images]
+    for i in range(n_stored) if stems is not None and places else places:
         row, shown = i, scores.headline(rows)
         if stems is not None:  # pictures of the first signal
             row, shown = 0, shown if truths is None else f"si_sdri_{stems[i]}"
-        name = stems[i] if stems is not None else f"image {by_solver[best]['objective_image'].iloc[row]}"
+        name = stems[i] if stems is not None else f"image {by_solver[best]['objective_image'][row]}"
         named = [(f"{name}: measurement", observations[i])]
         if truths is not None:
             errors = {solver: absolute_error(cell["sample"][i], truths[i]) for solver, cell in cells.items()}
             named = [(f"{name}: truth", truths[i]), ("observation", observations[i])]
         for solver, cell in cells.items():
-            score = by_solver[solver][f"objective_{shown}"].iloc[row]
+            score = by_solver[solver][f"objective_{shown}"][row]
             label = scores.solver_label(rows, solver)
             text = f"{label}: {score_label(rows, shown)} {score:.{scores.count_decimals(score)}f}"
             picture = cell["sample"][i]

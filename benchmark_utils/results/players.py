@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import soundfile
-from benchopt.results import read_results
 
 from benchmark_utils.metrics import SAMPLE_RATE, STEMS
 from benchmark_utils.results import pictures, scores
@@ -19,6 +18,7 @@ body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1300p
 table { border-collapse: collapse; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: left; }
 audio { width: 220px; }
+.wide { overflow-x: auto; }
 """
 
 
@@ -62,17 +62,18 @@ def task_html(df, task):
     file = html.escape(next(iter(track.values()))["objective_file"])
     seconds = len(mixture) / SAMPLE_RATE
     note = f"<p>{file}: its first {seconds:.1f} s to hear, the score of all that was separated of it.</p>"
-    table = f"<table><tr><th></th><th>{label}</th>{heading}</tr>{''.join(body)}</table>"
+    table = f"<div class=wide><table><tr><th></th><th>{label}</th>{heading}</tr>{''.join(body)}</table></div>"
     return f"<h2>{html.escape(task)}</h2>{note}{table}"
 
 
 def listen_to(path):
     """Write ``<run>_listen.html`` beside the results at ``path`` and print its path; exits if they have no audio."""
-    df = read_results(path)
+    df = scores.read_file(path)
     sections = [task_html(df, task) for task in scores.tasks(df)] if "final_results" in df else []
     if not any(sections):
         sys.exit(f"{path} has no audio: run a slakh2100 dataset")
     target = path.with_name(f"{path.stem}_listen.html")
-    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(path.stem)}</title><style>{STYLE}</style>"
-    target.write_text(page + "".join(sections), encoding="utf-8")
+    head = '<!doctype html><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">'
+    head += f"<title>{html.escape(path.stem)}</title><style>{STYLE}</style>"
+    target.write_text(head + "".join(sections), encoding="utf-8")
     print(target)

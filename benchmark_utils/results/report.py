@@ -6,7 +6,6 @@ import io
 
 import matplotlib
 import numpy as np
-from benchopt.results import read_results
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from PIL import Image
@@ -113,7 +112,7 @@ def _cell_html(cell, is_text, links):
     text = html.escape(cell.text)
     if cell.text in links:
         text = f'<a href="{html.escape(links[cell.text])}">{text}</a>'
-    value = "" if cell.value is None else f' data-value="{cell.value!r}"'
+    value = "" if cell.value is None else f' data-value="{float(cell.value)!r}"'
     return f"<td{_text(is_text)}{value}>{f'<b>{text}</b>' if cell.best else text}</td>"
 
 
@@ -334,6 +333,6 @@ def write_report(path, config, reference=None):
     With a run config, the missing cells are those of the config; ``reference`` as for :func:`report`.
     """
     page = path.with_name(f"{path.stem}_report.html")
-    text = report(read_results(path), f"Posterior sampling: {path.stem}", config, path.parent, reference)
+    text = report(scores.read_file(path), f"Posterior sampling: {path.stem}", config, path.parent, reference)
     page.write_text(text, encoding="utf-8")
     print(page.resolve())

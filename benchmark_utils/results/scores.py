@@ -10,15 +10,20 @@ import weakref
 from typing import NamedTuple
 
 import numpy as np
+from benchopt.results import read_results
 from pandas.api.types import is_numeric_dtype
 from scipy.stats import rankdata
 
 from benchmark_utils.metrics import METRICS, Metric, mean_and_ci
-from benchmark_utils.runs.cells import task_label
+from benchmark_utils.runs.cells import CELL, task_label
 
 COSTS = ("nfe", "vjp", "seconds_per_image", "peak_memory_gb")
 NO_SCORES = ("objective_image", "objective_diverged", "objective_n_draws")
 N_RESAMPLES = 2000
+
+
+class BadResults(ValueError):
+    """A file that has no rows of this benchmark; the message names it."""
 
 
 class Score(NamedTuple):
@@ -50,6 +55,22 @@ class Standing(NamedTuple):
 
 
 # Tasks and their rows
+
+
+def read_file(path):
+    """The rows of a results file.
+
+    Raises BadResults, with the path, if it cannot be read or has no rows of this benchmark.
+    """
+    if not path.exists():
+        raise BadResults(f"{path} does not exist")
+    try:
+        df = read_results(path)
+    except (OSError, ValueError) as error:
+        raise BadResults(f"{path} cannot be read as results: {error}") from error
+    if df.empty or not {*CELL, "objective_headline"} <= set(df):
+        raise BadResults(f"{path} has no rows of this benchmark: name the .parquet file of a run, in outputs/")
+    return df
 
 
 def once_per_frame(function):
@@ -85,6 +106,22 @@ def rows_of(df, task):
     return _rows_by_task(df)[task]
 
 
+def cell_columns(rows):
+    """What tells one cell from another: its names, the repetition and the seed."""
+    return [column for column in (*CELL, "base_seed") if column in rows]
+
+
+def share_stored(df):
+    """The rows with their ``place`` in their cell, and in each what the cell stored, of which the i-th is place i.
+
+    benchopt has it in the last row of a cell only, which is lost where that row is left out.
+    """
+    if "final_results" not in df or "place" in df:
+        return df
+    cells = df.groupby(cell_columns(df), sort=False, dropna=False)
+    return df.assign(place=cells.cumcount(), final_results=cells["final_results"].transform("first"))
+
+
 def unit_of(rows):
     """What a row of a task is: images, problems, records."""
     return rows["objective_unit"].iloc[0] if "objective_unit" in rows else "images"
@@ -106,9 +143,12 @@ def headline(rows):
     return rows["objective_headline"].iloc[0]
 
 
-def oracles(rows):
-    """Solvers whose samples are made with the truth, as the objective marked them: they do not compete."""
-    return sorted(rows["solver_name"][rows["objective_oracle"].notna()].unique()) if "objective_oracle" in rows else []
+def references(rows):
+    """``{solver: why it does not compete}``: oracles, as the objective marked them, and exact draws, by their name."""
+    solvers = rows["solver_name"].unique()
+    found = {s: "draws from the exact posterior" for s in solvers if re.fullmatch("exact_posterior( @.*)?", s)}
+    informed = rows["solver_name"][rows["objective_oracle"].notna()] if "objective_oracle" in rows else []
+    return found | dict.fromkeys(sorted(set(informed)), "sees the truth")
 
 
 @once_per_frame
@@ -126,8 +166,8 @@ def solver_label(rows, solver):
 
 
 def out_of_competition(rows):
-    """Oracles and solvers that diverged."""
-    return {*oracles(rows), *diverged(rows)}
+    """References and solvers that diverged."""
+    return {*references(rows), *diverged(rows)}
 
 
 @once_per_frame
@@ -139,6 +179,15 @@ def ranked(rows):
 def unit_columns(rows):
     """What tells one problem from another: the image, and the seed where problems are drawn at random."""
     return [c for c in ("p_dataset_seed", "objective_image") if c in rows and rows[c].notna().any()]
+
+
+def unequal_rows(rows):
+    """A note where solvers of a task lack images or repetitions that others have: their means are of other data."""
+    unit = [*unit_columns(rows), "idx_rep"]
+    present = rows[["solver_name", *unit]].drop_duplicates()
+    n_all, n_rows = len(present.drop_duplicates(unit)), present["solver_name"].value_counts(sort=False)
+    named = ", ".join(f"{solver} has {n} of {n_all}" for solver, n in n_rows.items() if n < n_all)
+    return [f"not the same {unit_of(rows)} or repetitions for all solvers: {named}"] if named else []
 
 
 def per_image(rows, names):
@@ -163,16 +212,16 @@ def fids(rows):
 
     The Fréchet Inception distance: Heusel et al. 2017, https://arxiv.org/abs/1706.08500.
     """
-    first = rows[rows["idx_rep"] == rows["idx_rep"].min()] if "final_results" in rows else rows[:0]
+    if "final_results" not in rows:
+        return {}
+    rows = share_stored(rows[rows["idx_rep"] == rows["idx_rep"].min()])
+    rows = rows[[isinstance(cell, dict) and "sample_features" in cell for cell in rows["final_results"]]]
     found = {}
-    for solver, cells in first.groupby("solver_name", sort=False):
-        cells = [cell for cell in cells["final_results"] if isinstance(cell, dict)]
-        stored = [cell for cell in cells if cell.get("sample_features") is not None]
-        drawn, real = ([cell[f"{name}_features"] for cell in stored] for name in ("sample", "truth"))
-        n = sum(map(len, drawn))
-        if n > 1:
-            distance = frechet_distance(np.concatenate(drawn), np.concatenate(real))
-            found[solver] = {"fid": Score(distance, np.nan, n)}
+    for solver, images in rows.drop_duplicates(["solver_name", *unit_columns(rows)]).groupby("solver_name", sort=False):
+        stored = list(zip(images["final_results"], images["place"], strict=True))
+        if len(stored) > 1:
+            drawn, real = ([cell[f"{name}_features"][i] for cell, i in stored] for name in ("sample", "truth"))
+            found[solver] = {"fid": Score(frechet_distance(drawn, real), np.nan, len(stored))}
     return found
 
 
@@ -206,9 +255,16 @@ def ranking(summary, name):
     return sorted(summary, key=lambda solver: (np.isnan(loss[solver]), loss[solver]))
 
 
+def numbered(rows, summary, name):
+    """(number, solver) from best to worst by one score: first references, numbered 0; last those that diverged."""
+    aside, order = references(rows), ranking(summary, name)
+    others = sorted((solver for solver in order if solver not in aside), key=diverged(rows).__contains__)
+    return [*((0, solver) for solver in order if solver in aside), *enumerate(others, 1)]
+
+
 def counts(summary):
     """Number of images of each solver."""
-    return {solver: max(score.n for score in row.values()) for solver, row in summary.items()}
+    return {solver: max(score.n for name, score in row.items() if name != "fid") for solver, row in summary.items()}
 
 
 def interval_note(rows, summary):
@@ -280,7 +336,7 @@ def comparisons(df):
     for k in range(1, len(solvers) + 1):
         shared = tuple(task for task in ran if ran[task].issuperset(by_coverage[:k]))
         if shared:
-            found[shared] = by_coverage[:k]
+            found[shared] = [solver for solver in by_coverage if all(solver in ran[task] for task in shared)]
     if not found:
         return {"no solver to rank": ([], [])}
     of_several = {shared: chosen for shared, chosen in found.items() if len(chosen) > 1}
@@ -314,8 +370,10 @@ def standings(df, chosen_tasks, solvers):
         n_images[task] = len(table)
         if table.empty:
             continue
-        files = rows.groupby(unit_columns(rows))["objective_file"].first()
-        images = tuple(files.loc[table.index])
+        truths = task + rows["objective_file"]  # a "problem 0" of another task is another signal
+        if "objective_truth_digest" in rows:
+            truths = rows["objective_truth_digest"].fillna(truths)
+        images = tuple(truths.groupby([rows[column] for column in unit_columns(rows)]).first().loc[table.index])
         if images not in resamples:
             counts = random.multinomial(len(images), np.full(len(images), 1 / len(images)), N_RESAMPLES)
             resamples[images] = counts / len(images)

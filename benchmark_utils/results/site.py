@@ -31,7 +31,7 @@ INTRODUCTION = (
     "posterior best, and at what cost? The methods of a task meet the same prior, measurements, seeds and metrics, "
     "except where a warning says otherwise. LPIPS, SI-SDRi and CRPS compare with the truth: they say who is near it, "
     "not who draws from the posterior. Where that is known, sliced W1 does, and mean error with the variance ratio. "
-    "References, exact draws among them, and baselines stand among the methods. Parameters in brackets differ from a "
+    "Exact draws and oracles are not ranked, baselines are. Parameters in brackets differ from a "
     "method's own, often to cost less. Seconds are on the pages of the tasks; those of different runs do not compare."
 )
 MARK = '<span class="links" id="pages-of-the-site">'  # in every page, so that no other is removed
@@ -313,14 +313,16 @@ def build_pages(df):
 def write_site(folder, output):
     """Write the site of all rows of a folder, or of a results file, to the folder ``output``, and print its address.
 
-    Pages of an earlier site there are removed. Raises ValueError if there are no rows, or if ``output`` holds
-    something and no site: what is removed are pages that this function wrote.
+    Pages of an earlier site there are removed. Raises BadResults if there are no rows, FileExistsError if ``output``
+    holds something and no site: what is removed are pages that this function wrote.
     """
     df = beside.read_rows(folder)
     older = sorted(output.iterdir()) if output.exists() else []
     foreign = [path.name for path in older if path.suffix != ".html" or MARK not in path.read_text("utf-8", "replace")]
     if foreign:
-        raise ValueError(f"{output} holds {', '.join(foreign[:3])}, which is no page of a site: name another folder")
+        raise FileExistsError(
+            f"{output} holds {', '.join(foreign[:3])}, which is no page of a site: name another folder"
+        )
     pages = build_pages(df)
     for path in older:
         path.unlink()

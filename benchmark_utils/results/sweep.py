@@ -37,7 +37,8 @@ def settings_of(rows):
 
 
 def _method(solver):
-    return solver.split("[")[0]
+    """A solver's name without its parameters, with the commit that marks reference rows."""
+    return re.sub(r"\[.*\]", "", solver)
 
 
 def _lines(rows, setting):
@@ -117,6 +118,8 @@ def sweep(df, task, setting, quantity):
     found = {}
     for label, line in _compared(rows, setting).items():
         first = table[line[0][1]]
+        if wild := [f"{value}" for value, solver in line if solver in scores.diverged(rows)]:
+            label = f"{label} (diverged at {', '.join(wild)})"
         found[label] = []
         for value, solver in line:
             own = table[solver].dropna()

@@ -80,20 +80,14 @@ def _cost_range(df, chosen, solver, name):
     return Cell(" to ".join(shown), sum(means) / len(means))
 
 
-def _numbered(rows, summary, name):
-    """(number, solver) from best to worst by one score: first oracles, numbered 0; last those that diverged."""
-    informed, order = scores.oracles(rows), scores.ranking(summary, name)
-    others = sorted((solver for solver in order if solver not in informed), key=scores.diverged(rows).__contains__)
-    return [*((0, solver) for solver in order if solver in informed), *enumerate(others, 1)]
-
-
-def _notes_on_competition(rows):
-    informed = ", ".join(scores.oracles(rows))
-    notes = [f"number 0: no competitors, they see the truth: {informed}"] if informed else []
+def notes_on_competition(rows):
+    """Which solvers do not compete, and which were not given what the others were."""
+    aside = ", ".join(f"{solver} {why}" for solver, why in scores.references(rows).items())
+    notes = [f"number 0, no competitors: {aside}"] if aside else []
     if shares := scores.diverged(rows):
         found = ", ".join(f"{solver} ({share:.1%} of its draws)" for solver, share in shares.items())
         notes.append(f"last, no competitors: {found} diverged, {DIVERGED} times outside the range of the signals")
-    return notes
+    return notes + scores.unequal_rows(rows)
 
 
 def _best(rows, summary, name):
@@ -141,7 +135,7 @@ def leaderboard(df, task):
     n_images = scores.counts(summary)
     unequal = len(set(n_images.values())) > 1
     body = []
-    for number, solver in _numbered(rows, summary, first):
+    for number, solver in scores.numbered(rows, summary, first):
         row = summary[solver]
         cells = [Cell(str(number), number), Cell(scores.solver_label(rows, solver))]
         cells += [score_cell(row, name, best[name].get(solver)) for name in quality]
@@ -150,7 +144,7 @@ def leaderboard(df, task):
     notes = [
         f"{scores.interval_note(rows, summary)}; sorted by {scores.metric(first).label}, best in bold; "
         "↑ higher is better, ↓ lower; costs without an arrow",
-        *_notes_on_competition(rows),
+        *notes_on_competition(rows),
     ]
     columns = ["#", "solver", *map(heading, quality), *_labels(costs), *(["n"] if unequal else [])]
     return Table(task, notes, define([*quality, *costs]), columns, body, scores.origin_note(rows))
@@ -159,10 +153,10 @@ def leaderboard(df, task):
 def overall(df, compared):
     """Mean ranks over the tasks of one of :func:`benchmark_utils.results.scores.comparisons`."""
     chosen, solvers = scores.comparisons(df)[compared]
-    notes = []
+    notes, aside = [], scores.references(df)
     for solver in df["solver_name"].unique():
-        if solver in scores.oracles(df):
-            notes.append(f"not ranked: {solver}, sees the truth")
+        if solver in aside:
+            notes.append(f"not ranked: {solver}, {aside[solver]}")
         elif solver not in solvers:
             rows = {task: scores.rows_of(df, task) for task in chosen}
             lacking = [task for task in chosen if solver not in scores.ranked(rows[task])]
@@ -271,14 +265,14 @@ def samples(df, task):
     shown = list(dict.fromkeys(shown))
     best = {name: _best(rows, summary, name) for name in shown}
     body = []
-    for number, solver in _numbered(rows, summary, shown[0]):
+    for number, solver in scores.numbered(rows, summary, shown[0]):
         cells = [score_cell(summary[solver], name, best[name].get(solver)) for name in shown]
         body.append([Cell(str(number), number), Cell(scores.solver_label(rows, solver)), *cells])
     drawn = rows["p_obj_n_samples"].dropna().unique() if "p_obj_n_samples" in rows else []
     per_image = f"; {', '.join(f'{n:.0f}' for n in drawn)} samples per image" if len(drawn) else ""
     of_one = 'LPIPS, PSNR, SSIM and data misfit without "best" or "mean" are of a single sample'
     notes = [f"{scores.interval_note(rows, summary)}{per_image}; {of_one}"]
-    notes += _notes_on_competition(rows)
+    notes += notes_on_competition(rows)
     return Table(task, notes, define(shown), ["#", "solver", *map(heading, shown)], body, scores.origin_note(rows))
 
 
@@ -296,7 +290,7 @@ def exactness(df, task):
     summary, measured = scores.scores(rows), scores.metrics_of(rows)
     shown = [name for name in (*EXACTNESS, *CALIBRATION) if name in measured]
     costs = scores.COSTS[:3]
-    order = _numbered(rows, summary, shown[0])
+    order = scores.numbered(rows, summary, shown[0])
     floors = {}
     for solver in reversed(scores.ranking(summary, shown[0])):  # each of the best solver that has it
         floors |= {name: summary[solver][f"{name}_floor"] for name in shown if f"{name}_floor" in summary[solver]}
@@ -310,7 +304,7 @@ def exactness(df, task):
     notes = [
         f"{scores.interval_note(rows, summary)}; first row: what as many exact draws reach, their own Monte-Carlo error"
     ]
-    notes += _notes_on_competition(rows)
+    notes += notes_on_competition(rows)
     definitions = define([*shown, *(f"{name}_floor" for name in floors), *costs])
     return Table(
         task, notes, definitions, ["#", "solver", *map(heading, shown), *_labels(costs)], body, scores.origin_note(rows)

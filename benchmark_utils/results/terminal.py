@@ -5,7 +5,6 @@ skips with a reason are listed, they are no failure.
 """
 
 from benchopt.benchmark import Benchmark
-from benchopt.results import read_results
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -67,7 +66,7 @@ def print_results(path, config, reference=None):
     missing, else 0.
     """
     console = Console()
-    df = read_results(path)
+    df = scores.read_file(path)
     if reference is None:
         print_tables(df, console)
     else:

@@ -47,11 +47,11 @@ def traces(df, task):
     cells = scores.rows_of(trace_cells(df), task).set_index("solver_name")["final_results"]
     by_solver = pictures.rows_of_cells(df, task, trace_cells(df))
     first = scores.headline(rows)
-    order = [solver for solver in scores.ranking(scores.scores(rows), first) if solver in cells.index]
+    order = [solver for _, solver in scores.numbered(rows, scores.scores(rows), first) if solver in cells.index]
     found = []
-    for i in range(min(len(cells[solver]["truth"]) for solver in order)):
+    for i in pictures.shared_places(by_solver, min(len(cells[solver]["truth"]) for solver in order)):
         for solver in order:
-            row, stored = by_solver[solver].iloc[i], cells[solver]
+            row, stored = by_solver[solver].loc[i], cells[solver]
             score = f"{pictures.score_label(rows, first)} {row[f'objective_{first}']:.3f}"
             label = f"{row['objective_file']}, {scores.solver_label(rows, solver)}: {score}"
             parts = (np.asarray(stored[name][i], float) for name in ("truth", "seen", "mean", "band", "draws_of_leads"))

@@ -929,10 +929,11 @@ def test_the_page_of_players(tmp_path, monkeypatch):
     assert grid[3].label == f"unseparated: SI-SDRi bass {frame['objective_si_sdri_bass'][1]:.3f}"
     assert pictures.title(frame, "slakh2100", "spread") == "slakh2100: no spread, which is stored of images only"
 
-    monkeypatch.setattr(players, "read_results", lambda path: frame)
+    monkeypatch.setattr(players.scores, "read_file", lambda path: frame)
     (tmp_path / "run.parquet").touch()
     main(["listen", str(tmp_path / "run.parquet")])
     page = (tmp_path / "run_listen.html").read_text()
+    assert "width=device-width" in page and "<div class=wide><table>" in page  # a phone scrolls the table alone
     assert page.count("<audio") == 13 and page.index("wiener") < page.index("unseparated</td><td>0")
     wav = base64.b64decode(page.split("base64,")[2].split('"')[0])  # after the mixture: the bass
     samples, rate = soundfile.read(io.BytesIO(wav))

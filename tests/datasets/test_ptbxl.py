@@ -250,7 +250,7 @@ def test_traces_are_stored_and_drawn():
 def test_traces_are_exported(tmp_path, monkeypatch):
     """One NPZ per record and solver, its arrays those of the page; ``origin.json`` names record, scores and seed."""
     df, found = frame()
-    monkeypatch.setattr(export, "read_results", lambda path: df)
+    monkeypatch.setattr(export.scores, "read_file", lambda path: df)
     export.export(Path("run.parquet"), tmp_path)
     origin = json.loads((tmp_path / "origin.json").read_text())["files"]
     assert [(entry["shows"], entry["solver_name"]) for entry in origin] == [("traces", "zero")] * 2 + [

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from benchopt.results import save_results
 from helpers import ROOT
-from test_plots import HALF, HALF_TASK, MIXTURE, cell, text_rows
+from test_plots import HALF, HALF_TASK, MIXTURE, cell, some_pictures, text_rows
 
 from benchmark_utils.__main__ import main
 from benchmark_utils.provenance import code_digest
-from benchmark_utils.results import beside, report, scores, tables
+from benchmark_utils.results import beside, pictures, report, scores, tables, traces
 
 FIRST_SHARD = HALF.format(0)
 OLD, NEW = "a" * 40, "b" * 40
@@ -62,6 +62,12 @@ def test_rows_of_the_same_commit_are_not_marked_and_a_repeated_cell_counts_once(
     assert set(rows["solver_name"]) == {"ddnm", "ddnm @aaaaaaa", "dps @aaaaaaa"}
 
 
+def test_own_rows_are_not_averaged_with_those_of_the_same_images_in_another_range():
+    own = some_rows("dps", [0.4, 0.5], dataset=FIRST_SHARD.replace("n_images=2", "n_images=4"))
+    rows, *_ = compare(own)
+    assert rows["objective_lpips"][rows["solver_name"] == "dps"].tolist() == [0.4, 0.5]
+
+
 @pytest.mark.parametrize(
     "column, value, meaning",
     [
@@ -84,6 +90,20 @@ def test_images_without_reference_rows_are_left_out():
     rows, _, (warning,) = compare(some_rows("mine", [0.1, 0.15], images=(3, 4), commit=NEW))
     assert warning == f"{HALF_TASK}: without reference rows of the same data, so left out here: 00004.png"
     assert set(rows["objective_image"]) == {3}
+
+
+@pytest.mark.parametrize("there", [0, 1])
+def test_pictures_and_traces_are_those_of_the_images_that_are_left(there):
+    """Though the first row of a cell, or the last one, which has what it stored, is left out."""
+    stored = some_pictures() | dict.fromkeys(("seen", "mean", "band", "draws_of_leads"), np.arange(2.0))
+    own = some_rows("mine", [0.1, 0.15], commit=NEW, stored=stored)
+    reference = reference_rows()
+    rows, *_ = compare(own, reference[reference["objective_image"] == there])
+    truth, _, sample = pictures.pictures(rows, HALF_TASK)
+    assert (truth.label, sample.label) == (f"image {there}: truth", f"mine: LPIPS {(0.1, 0.15)[there]:.3f}")
+    np.testing.assert_array_equal(truth.pixels, stored["truth"][there])
+    (trace,) = traces.traces(rows, HALF_TASK)
+    assert trace.label.startswith(f"0000{there}.png, mine") and trace.mean == there
 
 
 def test_rows_of_another_seed_are_shown_alone():
@@ -166,6 +186,13 @@ def test_own_rows_of_unequal_data_are_left_out_of_the_differences():
     assert table.notes[1] == "left out, not on the same data: 1 of other"
 
 
+def test_differences_are_of_the_same_repetition():
+    """A second repetition, another y, of one of them alone says nothing of their difference."""
+    old, new = some_rows("old", [0.1, 0.2]), some_rows("new", [0.1, 0.2])
+    new += some_rows("new", [0.6, 0.7], repetition=1)
+    assert text_rows(beside.differences(pd.DataFrame(old + new), HALF_TASK, "new")) == [["1", "old", "0.000", "2"]]
+
+
 def saved(rows, path):
     path.parent.mkdir(exist_ok=True)
     return save_results(pd.DataFrame(rows), path, uniquify=False)
@@ -177,8 +204,10 @@ def test_of_a_cell_in_several_files_the_newest_rows_count(tmp_path):
         row["run_date"] = "2026-02-01"
     saved(new, tmp_path / "results" / "a.parquet")
     saved(old + some_rows("ddnm", [0.1, 0.2]), tmp_path / "results" / "b.parquet")
+    other_seed = pd.DataFrame(some_rows("dps", [0.8, 0.9], seed=1)).assign(run_date="2026-03-01")
+    saved(other_seed, tmp_path / "results" / "c.parquet")
     df = beside.read_rows(tmp_path / "results")
-    assert sorted(df["objective_lpips"]) == [0.1, 0.2, 0.5, 0.6]
+    assert sorted(df["objective_lpips"]) == [0.1, 0.2, 0.5, 0.6, 0.8, 0.9]  # another seed is another cell
 
 
 def test_report_and_table_beside(tmp_path, capsys):

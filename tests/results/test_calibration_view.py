@@ -64,9 +64,12 @@ def test_paired_differences_to_exact_draws_catch_wrong_spreads(df):
 def test_table_charts_and_page_show_the_curves(df):
     (task,) = calibration.calibration_tasks(df)
     table = calibration.calibration_table(df, task)
-    assert [row[1].text for row in table.rows][:2] == ["nominal", "exact_posterior"]
-    inside = {row[1].text: [cell.best for cell in row[5:8]] for row in table.rows[1:]}
-    assert inside == {"exact_posterior": [True] * 3, "halved": [False] * 3, "mean": [False] * 3}
+    numbers = ["0nominal", "0exact_posterior", "1halved", "2mean"]
+    assert [row[0].text + row[1].text for row in table.rows] == numbers
+    assert not any(cell.best for row in table.rows for cell in row)  # who does not compete is never in bold
+    competing = calibration.calibration_table(df.replace({"solver_name": {"exact_posterior": "right"}}), task)
+    inside = {row[1].text: [cell.best for cell in row[5:8]] for row in competing.rows[1:]}
+    assert inside == {"right": [True] * 3, "halved": [False] * 3, "mean": [False] * 3}
     plot = Plot()
     plot.get_style = lambda label: {"color": (0, 0, 0, 1), "marker": 0}
     for name in calibration.CURVES:

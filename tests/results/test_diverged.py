@@ -12,7 +12,7 @@ from benchmark_utils.__main__ import main
 from benchmark_utils.evaluate import evaluate
 from benchmark_utils.metrics import DIVERGED, diverged_share
 from benchmark_utils.priors import Prior
-from benchmark_utils.results import charts, pictures, report, scores, tables
+from benchmark_utils.results import beside, charts, pictures, report, scores, tables
 from solvers.tds import Solver as TDS
 
 CLOSED_FORMS = [
@@ -105,10 +105,12 @@ def test_charts_and_pictures_mark_it(df):
         ("good", True),
         ("bad", False),
     ]
-    assert [label for _, label, _ in charts.box_values(df, HALF_TASK)] == ["wild (diverged)", "good", "bad"]
+    assert [label for _, label, _ in charts.box_values(df, HALF_TASK)] == ["good", "bad", "wild (diverged)"]
     for view in ("reconstructions", "error"):
         labels = [picture.label for picture in pictures.pictures(df, HALF_TASK, view)]
-        assert sum(label.startswith("wild (diverged): ") for label in labels) == 2
+        assert [label.startswith("wild (diverged): ") for label in labels] == [False, False, False, True] * 2
+    difference = beside.differences(df, HALF_TASK, "good")
+    assert [row[:2] for row in text_rows(difference)] == [["1", "bad"], ["2", "wild (diverged)"]]
     for chart in (report.box_chart(df, HALF_TASK), report.tradeoff_chart(df, HALF_TASK, "seconds")):
         assert b"wild (diverged)" in base64.b64decode(chart.split(",")[1].split('"')[0])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_plots import HALF, HALF_TASK, cell
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from benchmark_utils import stored
@@ -135,3 +136,15 @@ def test_the_leaderboard_has_the_fid_of_all_shards():
     column = table.columns.index("FID ↓")
     found = {row[1].text: row[column].value for row in table.rows}
     assert found == {"a": frechet_distance(drawn, real), "b": frechet_distance(2 * drawn, real)}
+
+
+def test_an_image_of_two_shards_counts_once():
+    real, drawn = np.random.default_rng(0).standard_normal((2, 4, 5))
+    rows = []
+    for n in (2, 4):
+        features = {"truth_features": real[:n], "sample_features": drawn[:n]}
+        shard = HALF.format(0).replace("n_images=2", f"n_images={n}")
+        rows += cell(shard, "a", range(n), {"lpips": [0.1, 0.2, 0.3, 0.4]}, stored=features)
+    table = leaderboard(pd.DataFrame(rows), HALF_TASK)
+    assert table.rows[0][table.columns.index("FID ↓")].value == pytest.approx(frechet_distance(drawn, real))
+    assert "over 4 images;" in table.notes[0] and "with a value" not in table.notes[0]

@@ -20,6 +20,7 @@ from benchopt.plotting.generate_matplotlib import get_figures
 from benchopt.plotting.helpers import update_plot_data_style
 from benchopt.results import save_results
 from benchopt.utils.run_context import RunContext
+from huggingface_hub.errors import LocalTokenNotFoundError
 from PIL import Image
 from scipy.stats import norm
 
@@ -27,6 +28,7 @@ from benchmark_utils import attempts
 from benchmark_utils.__main__ import main
 from benchmark_utils.metrics import METRICS, STEMS
 from benchmark_utils.results import charts, paper, pictures, report, scores, tables
+from benchmark_utils.results.beside import mixed_data
 from benchmark_utils.results.page import FIGURE_SPACE, page_table
 from benchmark_utils.results.scores import frechet_distance
 from benchmark_utils.runs import cells
@@ -145,6 +147,8 @@ def test_images_without_a_value_are_left_out_of_that_score_only():
     note = tables.leaderboard(df, HALF_TASK).notes[0]
     assert "over 3 images; LPIPS: over the 2 with a value;" in note and "PSNR: over" not in note
     assert [len(values) for *_, values in charts.box_values(df, HALF_TASK)] == [2, 2]
+    without = df.assign(objective_lpips=df["objective_lpips"].where(df["solver_name"] == "a"))
+    assert [solver for solver, *_ in charts.box_values(without, HALF_TASK)] == ["a"]
 
 
 def test_random_problems_are_told_apart_by_their_seed(df):
@@ -193,6 +197,17 @@ def test_unmeasured_and_incomplete_cells_show(df):
     assert [row[n].text for row in table.rows] == ["4", "4", "3"]
 
 
+def test_solvers_with_other_images_or_repetitions_are_named():
+    a = cell(HALF.format(0), "a", (0, 1), {"lpips": [0.1, 0.2]})
+    other_images = cell(HALF.format(2), "b", (2, 3), {"lpips": [0.1, 0.2]})
+    again = cell(HALF.format(0), "b", (0, 1), {"lpips": [0.1, 0.2]}, repetition=1)
+    same = cell(HALF.format(0), "b", (0, 1), {"lpips": [0.1, 0.2]})
+    for rows, named in ((other_images, ["a has 2 of 4, b has 2 of 4"]), (same + again, ["a has 2 of 4"]), (same, [])):
+        df = pd.DataFrame(a + rows)
+        expected = [f"not the same images or repetitions for all solvers: {text}" for text in named]
+        assert tables.leaderboard(df, HALF_TASK).notes[1:] == expected == mixed_data(df)
+
+
 def test_page_sorts_cells_by_their_numbers_though_it_compares_text():
     values = [9.812, 12.34, 0.5, 101.2]
     cells = [tables.Cell(str(scores.Score(value, 0.1, 4)), value) for value in values]
@@ -218,7 +233,9 @@ def test_exactness_starts_with_the_floor(df):
     task = "gaussian_mixture[dim=8,dim_y=1]"
     assert tables.exactness_tasks(df) == [task]
     rows = text_rows(tables.exactness(df, task))
-    assert [row[1] for row in rows] == ["floor of exact draws", "exact_posterior", "biased"]
+    assert [row[0] + row[1] for row in rows] == ["0floor of exact draws", "0exact_posterior", "1biased"]
+    board = tables.leaderboard(df, task)
+    assert [row[0].text + row[1].text for row in board.rows if row[2].best] == ["1biased"]
     assert rows[0][2:5] == ["0.250", "0.0300", "1.000"]
     assert rows[1][2].startswith("0.400 ± 0.248")  # 0.3, 0.4, 0.5: 4.303 * 0.1 / sqrt(3)
 
@@ -390,7 +407,9 @@ def test_references_that_see_the_truth_are_marked():
     rows = cell(HALF.format(0), "honest", (0, 1), {"lpips": [0.1, 0.3]})
     assert len(tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes) == 1
     rows += cell(HALF.format(0), "informed", (0, 1), {"lpips": [0.1, 0.3]}, oracle="sees the truth")
-    assert tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes[1].endswith("they see the truth: informed")
+    rows += cell(HALF.format(0), "exact_posterior", (0, 1), {"lpips": [0.1, 0.3]})
+    expected = "number 0, no competitors: exact_posterior draws from the exact posterior, informed sees the truth"
+    assert tables.leaderboard(pd.DataFrame(rows), HALF_TASK).notes[1] == expected
 
 
 @pytest.mark.parametrize("oracle_lpips", [0.01, 0.055])
@@ -641,6 +660,35 @@ def test_summary_accepts_a_skip_with_a_reason(tmp_path, capsys):
     assert len(skipped) == 2 and "ddnm needs svd" in skipped[1]
 
 
+@pytest.mark.parametrize("command", ["table", "report", "listen", "export", "publish", "site"])
+def test_files_that_are_no_results_are_one_error(command, df, tmp_path, capsys):
+    other, empty, text, damaged = (tmp_path / name for name in ("o.parquet", "e.parquet", "README.rst", "d.parquet"))
+    save_results(pd.DataFrame({"x": [1]}), other)
+    save_results(df[:0], empty)
+    text.write_text("words")
+    damaged.write_text("words")
+    more = {"export": [str(tmp_path / "out")], "publish": ["org/name"], "site": ["--output", str(tmp_path / "out")]}
+    for path in (other, empty, text, damaged):
+        with pytest.raises(SystemExit, match="2"):
+            main([command, str(path), *more.get(command, [])])
+        assert str(path) in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_results_cannot_be_written_to_is_one_error(df, tmp_path, capsys, monkeypatch):
+    path, file = saved(df, tmp_path), tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr("benchopt.results.hugging_face.HfApi.whoami", no_login)
+    for arguments in (["export", str(path), str(file)], ["publish", str(path), "org/name"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert arguments[-1] in capsys.readouterr().err.splitlines()[-1]
+
+
+def no_login(self):
+    raise LocalTokenNotFoundError("no token")
+
+
 def test_summary_reports_a_solver_that_does_not_import():
     class Broken:
         name = "broken"
@@ -670,6 +718,11 @@ def test_report_is_self_contained(df, tmp_path, capsys):
     assert text.count("data:image/svg+xml") == 2 * 3
 
 
+def test_columns_sort_by_plain_numbers():
+    table = tables.Table("t", [], {}, ["x"], [[tables.Cell("-7.07", np.float64(-7.07))], [tables.Cell("1", 1)]])
+    assert re.findall('data-value="(.*?)"', report.table_html(table)) == ["-7.07", "1.0"]
+
+
 # Ranks over tasks
 
 OTHER_TASK = "ffhq_t[first=0,n_images=60,noise_std=0.05]"
@@ -678,7 +731,7 @@ OTHER_TASK = "ffhq_t[first=0,n_images=60,noise_std=0.05]"
 def ranked_rows(dataset, losses, shift=0):
     """Rows of a task; ``losses`` are {solver: LPIPS of each image}, the images numbered from ``shift``."""
     return [
-        row
+        row | {"objective_truth_digest": f"x{row['objective_image']}"}
         for solver, values in losses.items()
         for row in cell(dataset, solver, range(shift, shift + len(values)), {"lpips": list(values)})
     ]
@@ -717,6 +770,8 @@ def test_tasks_with_the_same_images_share_the_resample():
     assert shared[0].ahead == alone[0].ahead  # the second task says nothing new
     assert (shared[0].low, shared[0].high) == (1, 2)
     assert (apart[0].low, apart[0].high) == (1, 1.5)  # losing both has a chance of 0.08 ** 2
+    named_alike = pd.DataFrame(ranked_rows(OTHER_TASK, losses) + ranked_rows(same, losses))
+    assert only_comparison(named_alike.drop(columns="objective_truth_digest")) == apart
 
 
 def test_only_solvers_of_all_compared_tasks_are_ranked_and_the_others_named(df):
@@ -731,6 +786,17 @@ def test_only_solvers_of_all_compared_tasks_are_ranked_and_the_others_named(df):
     notes = "; ".join(table.notes)
     assert f"not ranked: biased, no score on {HALF_TASK}" in notes
     assert "not compared: gaussian_mixture[dim=8,dim_y=1]" in notes and "bootstrap" in table.definitions["mean rank"]
+
+
+def test_all_solvers_of_the_compared_tasks_are_ranked():
+    """The last two have as many tasks as the one that the entry began with: they are in it, and the notes are whole."""
+    ran = {"a": "tuv", "b": "tu", "c": "tv", "d": "tu"}
+    parts = [(OTHER_TASK.replace("_t", f"_{task}"), solver) for solver, names in ran.items() for task in names]
+    df = pd.DataFrame([row for task, solver in parts for row in ranked_rows(task, {solver: [0.1, 0.2]})])
+    found = {tuple(chosen): set(solvers) for chosen, solvers in scores.comparisons(df).values()}
+    assert {len(chosen): solvers for chosen, solvers in found.items()} == {2: set("abd"), 1: set("abcd")}
+    notes = [note for label in scores.comparisons(df) for note in tables.overall(df, label).notes]
+    assert not any(note.endswith("no score on ") for note in notes)
 
 
 def test_one_image_gives_no_interval_and_no_certainty():

@@ -67,6 +67,20 @@ def test_lines_that_differ_elsewhere_are_told_apart(df):
     assert list(found) == ["mgdm[gradient_steps=(5, 20)]", "mgdm[gradient_steps=(24, 92)]"]
 
 
+def test_lines_of_another_commit_are_told_apart(df):
+    marked = df.assign(solver_name=df["solver_name"] + " @abcdefg", objective_lpips=0.9)
+    found = sweep.sweep(pd.concat([marked, df]), HALF_TASK, "n_gibbs", "headline")
+    assert {label: [point.score.mean for point in points] for label, points in found.items()} == {
+        "mgdm @abcdefg": pytest.approx([0.9, 0.9]),
+        "mgdm": pytest.approx([0.45, 0.35]),
+    }
+
+
+def test_lines_with_solvers_that_diverged_are_marked(df):
+    wild = df.assign(objective_diverged=df["solver_name"].str.contains("n_gibbs=4").astype(float))
+    assert list(sweep.sweep(wild, HALF_TASK, "n_gibbs", "headline")) == ["mgdm (diverged at 4.0)"]
+
+
 def test_page_and_report_draw_the_sweep(df):
     plot = Plot()
     plot.get_style = lambda label: {"color": (0, 0, 0, 1), "marker": 0}
