@@ -71,6 +71,7 @@ def test_paper_config_lists_the_run_matrix_without_loading_weights(copy_of_bench
     weights = tmp_path / "weights.safetensors"
     weights.touch()  # empty: whoever reads it fails
     arguments = ["run", ".", "--config", "configs/paper_ffhq.yml", "--collect", "--no-plot"]
+    arguments += ["-o", "*[batch_size=8]"]  # fid=True needs the Inception network
     _, output = benchopt(copy_of_benchmark, *arguments, FFHQ_PATH=str(three_hundred), FFHQ256_PATH=str(weights))
     # 10 tasks x 6 parts, of which the nonlinear blur lacks its network; 8 solvers
     assert output.count("not run yet") == 54 * 8, output
