@@ -230,6 +230,7 @@ def test_a_killed_worker_leaves_the_finished_cells(bench):
     arguments = ["-s", "small[seconds=[0.0,0.1,100.0]]", *TASK, "-j", "2", "--no-plot"]
     process = start(bench, *arguments)
     wait_for_text(bench, process, "seconds=0.0]: done", "seconds=0.1]: done")
+    time.sleep(5)  # a cell is written to the cache after it says that it is done
     assert wait_for_a_cell(bench, process)
     for worker in workers(process):
         worker.kill()
