@@ -61,13 +61,13 @@ def provenance(prior, device):
 
 @functools.cache
 def _shared_state():
-    """What every cell depends on."""
+    """What every cell depends on, as texts: joblib's hash sees whether two arguments share a list or a dictionary."""
     digest = hashlib.sha256((ROOT / "assets" / "SHA256SUMS").read_bytes())
     sources = ROOT / "benchmark_utils"
     for path in sorted(sources.rglob("*.py")):
         if path.relative_to(sources).parts[0] not in ("checks", "results", "runs", "__main__.py"):
             digest.update(path.read_bytes())
-    return {"sources": digest.hexdigest(), "user_files": user_files_state()}
+    return {"sources": digest.hexdigest(), "user_files": " ".join(user_files_state().values())}
 
 
 @functools.cache
@@ -81,7 +81,7 @@ def fingerprint(module):
     rebuilds the benchmark, whose configuration cannot be read then.
     """
     imported = sorted(find_imported_beside(module)) if module else []
-    return _shared_state() | {"imported": [hashlib.sha256(path.read_bytes()).hexdigest() for path in imported]}
+    return _shared_state() | {"imported": " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in imported)}
 
 
 def find_imported_beside(module, found=()):

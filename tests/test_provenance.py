@@ -1,7 +1,12 @@
 """Digests of rows: the same for the same data and code, another one for any change that matters."""
 
+import cloudpickle
+import joblib
 import torch
+from benchopt.benchmark import Benchmark, _list_parametrized_classes
+from helpers import ROOT
 
+from benchmark_utils.evaluate import objective_of
 from benchmark_utils.provenance import code_digest, digest
 
 SOLVER = '''"""A module."""
@@ -33,3 +38,14 @@ def test_digest_of_code_sees_presets_and_neither_comments_nor_docstrings(tmp_pat
     original = written("original", text="first", zeta=0.3)
     assert written("reworded", text="second", zeta=0.3) == original
     assert written("changed", text="first", zeta=0.4) != original
+
+
+def test_a_worker_keeps_a_cell_by_the_key_that_it_is_asked_for():
+    """With -j, the process that hands out cells asks for their key, a worker makes it of the copies that it got."""
+    benchmark = Benchmark(ROOT)
+    ((dataset, _),) = _list_parametrized_classes(*benchmark.check_dataset_patterns(["gaussian[n_problems=1]"]))
+    ((solver, _),) = _list_parametrized_classes(*benchmark.check_solver_patterns(["ddrm"]))
+    objective = benchmark.get_benchmark_objective().get_instance()
+    objective._state = objective_of(dataset)._state
+    cell = {"dataset": dataset, "objective": objective, "solver": solver}
+    assert joblib.hash(cloudpickle.loads(cloudpickle.dumps(cell))) == joblib.hash(cell)
