@@ -117,7 +117,9 @@ class Objective(RecordsAttempts, BaseObjective):
         if missing is None and (self.precision not in (None, "float32") or self.compile) and not prior.has_networks:
             missing = f"precision and compile are for networks, and {prior.name} has none"
         if missing is None and self.precision == "tf32" and may_convolve(operator):
-            missing = f"tf32 would reach the convolutions of {type(operator).__name__} too; use float32 or bfloat16"
+            missing = (
+                f"tf32 would reach convolutions of {type(operator).__name__}, if it has any; use float32 or bfloat16"
+            )
         if missing is None and self.fid and y is not None:
             missing = "fid=True compares samples with their truths, which measurements alone do not have"
         if missing is None and self.fid and len(prior.signal_shape) == 3:

@@ -133,7 +133,7 @@ class OwnDataset(BaseDataset):
     def _get_state(self):
         """The state of the files that parameters name, for the cache key."""
         paths = [Path(str(value)).expanduser() for value in self._parameters.values() if value is not None]
-        read = [] if self.physics is None else read_beside(own_path(self.physics))
+        read = [] if self.physics is None else read_beside(own_path(self.physics), None)
         return {"named": [files_state(path) for path in paths + read if path.exists()]}
 
     def __setstate__(self, state):
@@ -186,10 +186,10 @@ def measure_without_noise(operator, x, source):
         raise ValueError(f"{source}: its operator gives complex values: give real and imaginary parts as two channels")
     if not y.isfinite().all():
         raise ValueError(f"{source}: its operator gives NaN or infinite values for images in [-1, 1]: correct it")
-    if alone.shape != y[:1].shape or not torch.allclose(alone, y[:1], rtol=1e-6, atol=1e-8):
+    if alone.shape != y[:1].shape or (alone - y[:1]).abs().max() > 1e-4 * y.abs().max():  # more than rounding
         raise ValueError(
             f"{source}: its operator measures an image alone otherwise than among others: if it differs between "
-            "images, give it a method take(index), as benchmark_utils/operators/per_image.py has"
+            "images, give it a method take(index), as benchmark_utils/operators/per_image.py has; fix what it draws"
         )
     return y
 

@@ -207,7 +207,7 @@ class PosteriorSampler(RecordsAttempts, BaseSolver):
                 if len(index) == 1:
                     raise torch.cuda.OutOfMemoryError(
                         f"{self}: one image with n_samples={self.n_samples} does not fit into the GPU's memory: lower "
-                        f"n_samples, or the method's number of particles ({error})"
+                        f"n_samples or the method's number of particles, or take precision=bfloat16 ({error})"
                     ) from error
                 batch_size = len(index) // 2
                 prior.nfe, prior.vjp = counted

@@ -11,12 +11,17 @@ def load_module(path):
     return _load(path.resolve(), os.stat(path).st_mtime_ns)
 
 
-def read_beside(path):
-    """Files beside a user's Python file that it reads, as ``files`` in it says; raises ValueError for a missing one."""
-    names = getattr(load_module(path), "files", ())
-    found = [path.parent / name for name in ([names] if isinstance(names, str) else names)]
-    if missing := [str(file) for file in found if not file.is_file()]:
-        raise ValueError(f"{path} names files={names!r}, but there is no {missing[0]}: correct the name")
+def read_beside(path, owner):
+    """What a user's Python file reads beside it: the paths that ``reads`` of ``owner``, or of the file, names.
+
+    Raises ValueError, naming the file, if one does not exist or ``reads`` is no tuple of names.
+    """
+    names = getattr(owner, "reads", getattr(load_module(path), "reads", ()))
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, (str, os.PathLike)) for name in names):
+        raise ValueError(f'{path} has reads={names!r}: write a tuple of names, as ("net.pt",)')
+    found = [path.parent / name for name in names]
+    if missing := [str(file) for file in found if not file.exists()]:
+        raise ValueError(f"{path} has reads={names!r}, but there is no {missing[0]}: correct the name")
     return found
 
 

@@ -5,7 +5,8 @@ for ``x`` (n, *event_shape) and ``sigma`` (n, 1, ..., 1), differentiable; or one
 :class:`~benchmark_utils.priors.base.LoadedPrior`, made by ``Class(device)``, with the class attribute ``event_shape``.
 Optional: ``signal_shape`` (of a class for latents, with ``decode``), ``family`` (whose presets solvers take, else ffhq
 for images; ``ecg`` for electrocardiograms), ``signal_range`` (the largest absolute value of a signal, else 1), and
-``files``, the names of files beside it that it reads: where one changes, finished cells are run again.
+``reads``, a tuple of the names of what it reads beside it: where one changes, finished cells are run again. A class has
+them as its attributes, or the file.
 """
 
 import inspect
@@ -45,14 +46,18 @@ class PythonFile(Weights):
     weights = property(lambda self: self)
     path = property(lambda self: own_path(self.name))
     has_networks = property(lambda self: inspect.isclass(self.source))  # a function is called as it is
-    signal_range = property(lambda self: float(getattr(self.source, "signal_range", 1.0)))
+    signal_range = property(lambda self: float(self.optional("signal_range", 1.0)))
     is_latent = property(lambda self: self.signal_shape != self.event_shape)
     event_shape = property(lambda self: tuple(self.source.event_shape))
     signal_shape = property(lambda self: tuple(getattr(self.source, "signal_shape", self.event_shape)))
 
     @property
     def family(self):
-        return getattr(self.source, "family", "ffhq" if len(self.signal_shape) == 3 else "gaussian")
+        return self.optional("family", "ffhq" if len(self.signal_shape) == 3 else "gaussian")
+
+    def optional(self, name, default):
+        """An attribute of the class, or of the file."""
+        return getattr(self.source, name, getattr(load_module(self.path), name, default))
 
     @property
     def source(self):
@@ -74,7 +79,7 @@ class PythonFile(Weights):
         return source
 
     def paths(self):
-        return [self.path, *read_beside(self.path)]
+        return [self.path, *read_beside(self.path, self.source)]
 
     def named_paths(self):
         return self.paths()

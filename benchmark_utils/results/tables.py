@@ -81,13 +81,13 @@ def _cost_range(df, chosen, solver, name):
 
 
 def notes_on_competition(rows):
-    """Which solvers do not compete, and which were not given what the others were."""
+    """Which solvers do not compete, and why."""
     aside = ", ".join(f"{solver} {why}" for solver, why in scores.references(rows).items())
     notes = [f"number 0, no competitors: {aside}"] if aside else []
     if shares := scores.diverged(rows):
         found = ", ".join(f"{solver} ({share:.1%} of its draws)" for solver, share in shares.items())
         notes.append(f"last, no competitors: {found} diverged, {DIVERGED} times outside the range of the signals")
-    return notes + scores.unequal_rows(rows)
+    return notes
 
 
 def _best(rows, summary, name):
@@ -145,6 +145,7 @@ def leaderboard(df, task):
         f"{scores.interval_note(rows, summary)}; sorted by {scores.metric(first).label}, best in bold; "
         "↑ higher is better, ↓ lower; costs without an arrow",
         *notes_on_competition(rows),
+        *scores.unequal_rows(rows),
     ]
     columns = ["#", "solver", *map(heading, quality), *_labels(costs), *(["n"] if unequal else [])]
     return Table(task, notes, define([*quality, *costs]), columns, body, scores.origin_note(rows))

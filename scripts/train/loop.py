@@ -126,7 +126,7 @@ def train(network, loss_of_batch, evaluate, name, args, compile=True):
     checkpoint_path = args.out / "checkpoint.pt"
     if checkpoint_path.exists():
         checkpoint = torch.load(checkpoint_path, map_location=args.device, weights_only=True)
-        if checkpoint["start"] != start_weights:
+        if checkpoint.get("start") != start_weights:
             raise ValueError(f"{checkpoint_path} is of a run with another --start: delete it or take another --out")
         network.load_state_dict(checkpoint["network"])
         averaged_network.load_state_dict(checkpoint["average"])

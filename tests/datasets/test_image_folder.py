@@ -243,6 +243,18 @@ OTHER_NOISE = (
     "    return Denoising(UniformNoise(0.1))\n"
 )
 FOURIER = NAN.replace("x.sqrt()", "__import__('torch').fft.fft2(x)")
+SINGLE = """
+import torch
+from deepinv.physics import Physics
+
+class Matrix(Physics):
+    def A(self, x, **_):
+        matrix = torch.randn(3 * 64 * 64, 300, generator=torch.Generator().manual_seed(0))
+        return x.float().flatten(1) @ matrix
+
+def make(shape, images):
+    return Matrix()
+"""
 PER_IMAGE = (
     "import torch\nfrom deepinv.physics import Inpainting\ndef make(shape, images):\n"
     "    return Inpainting(shape, mask=(torch.rand(len(images), *shape) > 0.5).float())\n"
@@ -265,6 +277,12 @@ def test_a_bad_physics_file_says_what_to_do(photos, tmp_path, source):
         objective_of(data_of(photos, physics=str(tmp_path / "own.py")))
 
 
+def test_an_operator_in_single_precision_is_taken(photos, tmp_path):
+    """Its products round otherwise for other batches."""
+    (tmp_path / "own.py").write_text(SINGLE)
+    assert objective_of(data_of(photos, physics=str(tmp_path / "own.py"))).problem.y.shape == (6, 300)
+
+
 def test_a_changed_physics_file_is_read_again_and_changes_the_cache_key(photos, tmp_path):
     path = tmp_path / "own.py"
     path.write_text(MY_BLUR)
@@ -281,10 +299,16 @@ def test_a_changed_physics_file_is_read_again_and_changes_the_cache_key(photos, 
 
 def test_a_file_that_a_physics_file_reads_is_in_the_cache_key(photos, tmp_path):
     path = tmp_path / "own.py"
-    path.write_text(MY_BLUR + "\nfiles = 'kernel.npy'\n")
+    path.write_text(MY_BLUR + "\nreads = ('kernel.npy',)\n")
     dataset = Dataset.get_instance(path=str(photos), physics=str(path))
-    with pytest.raises(ValueError, match="own.py names files='kernel.npy', but there is no .*kernel.npy: correct"):
+    with pytest.raises(ValueError, match="own.py has reads=.*kernel.npy.*, but there is no .*kernel.npy: correct"):
         dataset._get_state()
+    path.write_text(MY_BLUR + "\nreads = 'kernel.npy'\n")
+    os.utime(path, (0, 0))
+    with pytest.raises(ValueError, match="own.py has reads='kernel.npy': write a tuple of names"):
+        dataset._get_state()
+    path.write_text(MY_BLUR + "\nreads = ('kernel.npy',)\n")
+    os.utime(path, (1, 1))
     (tmp_path / "kernel.npy").write_bytes(b"1")
     before = dataset._get_state()
     (tmp_path / "kernel.npy").write_bytes(b"22")

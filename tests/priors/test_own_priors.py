@@ -180,9 +180,10 @@ class Mine(LoadedPrior):
 """
 
 
-def test_files_that_a_python_file_reads_are_among_its_weights(tmp_path):
+@pytest.mark.parametrize("source", [GAUSSIAN, SUBCLASS], ids=["function", "class"])
+def test_files_that_a_python_file_reads_are_among_its_weights(tmp_path, source):
     path = tmp_path / "my_prior.py"
-    path.write_text(GAUSSIAN + "\nfiles = ('net.pt',)\nsignal_range = 3\n")
+    path.write_text(source + "\nreads = ('net.pt',)\nsignal_range = 3\n")
     (tmp_path / "net.pt").write_bytes(b"weights")
     handle = Prior.of(str(path))
     assert handle.weights.named_paths() == [path, tmp_path / "net.pt"] and handle.signal_range == 3
