@@ -148,6 +148,7 @@ class Objective(RecordsAttempts, BaseObjective):
             raise ValueError(f"the objective's keep must be all, or left out, got {self.keep!r}")
         if (x_true is None) == (y is None):
             raise ValueError(f"{self._dataset} must return either x_true or y")
+        check_options(self)
         self.groups = groups or [[i] for i in range(len(images))]
         for name, group in zip(files, self.groups, strict=True):
             if not (y if x_true is None else x_true)[group].isfinite().all():
