@@ -75,7 +75,7 @@ def test_paper_config_lists_the_run_matrix_without_loading_weights(copy_of_bench
     _, output = benchopt(copy_of_benchmark, *arguments, FFHQ_PATH=str(three_hundred), FFHQ256_PATH=str(weights))
     # 10 tasks x 6 parts, of which the nonlinear blur lacks its network; 8 solvers
     assert output.count("not run yet") == 54 * 8, output
-    assert output.count("the nonlinear blur needs the network") == 6
+    assert output.count("the weights of nonlinear_blur are not on this machine") == 6
 
 
 def test_run_in_which_everything_is_skipped_fails(copy_of_benchmark, tmp_path):
