@@ -8,7 +8,7 @@ from benchopt import BaseDataset
 from deepinv.physics import GaussianNoise as DeepinvGaussianNoise
 from deepinv.physics import Inpainting, LinearPhysics, Physics, ZeroNoise
 
-from benchmark_utils.files.images import image_files, natural_key, open_image, select, to_grey_or_rgb
+from benchmark_utils.files.images import image_files, named, natural_key, open_image, select, to_grey_or_rgb
 from benchmark_utils.files.modules import load_module, read_beside
 from benchmark_utils.files.paths import files_state, own_path
 from benchmark_utils.noise import GaussianNoise, PoissonNoise
@@ -210,10 +210,8 @@ def read_mask(path, shape, images, order):
 
 def read_one_mask(path, shape):
     """A mask (1, H, W), 1 where the picture is brighter than middle grey, for images (C, H, W)."""
-    try:
+    with named(path):
         picture, _ = to_grey_or_rgb(open_image(path), 1)
-    except ValueError as error:
-        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
     if picture.size != shape[:0:-1]:
         raise ValueError(
             f"{path} is a mask of {picture.width}x{picture.height} pixels, the images have {shape[2]}x{shape[1]}: "

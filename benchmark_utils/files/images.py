@@ -1,5 +1,6 @@
 """Read images: FFHQ and ImageNet of the user's folders, the shipped thumbnails, FFHQ of the Hugging Face hub."""
 
+import contextlib
 import io
 import os
 import re
@@ -83,6 +84,15 @@ def stack_images(paths, size, fit=as_is):
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+@contextlib.contextmanager
+def named(path):
+    """Name the file in a ValueError of the ``with`` that does not."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+
+
 def to_grey_or_rgb(image, channels):
     """An image as 8-bit grey (1 channel) or RGB (3), and what that took, None for nothing.
 
@@ -128,7 +138,7 @@ def read_pictures(paths, shape, fit, convert):
     channels, height, width = shape
     pictures, conversions = [], Counter()
     for path in paths:
-        try:
+        with named(path):
             opened = open_image(path)
             image, done = to_grey_or_rgb(ImageOps.exif_transpose(opened), channels)
             if getattr(opened, "n_frames", 1) > 1:
@@ -136,8 +146,6 @@ def read_pictures(paths, shape, fit, convert):
             if done and not convert:
                 raise ValueError(f"convert=False refuses {done}")
             pictures.append(np.asarray(to_size(image, (width, height), fit)).reshape(height, width, channels))
-        except ValueError as error:
-            raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
         conversions[done] += 1
     del conversions[None]
     if conversions:
