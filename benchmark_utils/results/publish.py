@@ -18,5 +18,6 @@ def publish(path, repository, token=None):
         publish_result_file(Benchmark(ROOT), path, repository, token, keep="all")
     except RuntimeError as error:
         raise PermissionError(
-            f"Hugging Face does not let you write to {repository}: give --token, or log in with hf auth login ({error})"
+            f"Hugging Face does not let you write to {repository}: give --token, or log in with hf auth login "
+            f"({' '.join(str(error).split())})"
         ) from error
